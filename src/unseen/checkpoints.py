@@ -1,0 +1,133 @@
+"""Checkpoints: one safetensors file that holds the weights and, as JSON in its header, the experiment behind them.
+
+No code is ever executed: safetensors holds numbers only.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from unseen.errors import CheckpointError
+from unseen.experiment import Experiment
+from unseen.types import Images, Restorer
+
+FORMAT = "unseen-1"
+
+
+def replace_with(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole: to a temporary name beside it, then rename. Nothing half-written is ever seen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
+        temporary = Path(handle.name)
+    try:
+        write(temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} could not be written: {error.strerror or error}. Free some space, or choose another folder."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_network(path: Path, weights: dict[str, torch.Tensor], experiment: Experiment, step: int) -> None:
+    """Write `weights` with the experiment that made them."""
+    header = {"format": FORMAT, "experiment": experiment.model_dump_json(), "step": str(step)}
+    tensors = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in weights.items()}
+    replace_with(path, lambda temporary: save_file(tensors, temporary, metadata=header))
+
+
+class Checkpoint:
+    """A network read from a file. `network` is in evaluation mode on `device`."""
+
+    def __init__(self, path: Path, network: nn.Module, experiment: Experiment, step: int, content: str) -> None:
+        self.path, self.network, self.experiment, self.step, self.content = path, network, experiment, step, content
+
+    @property
+    def parameters(self) -> int:
+        return sum(weight.numel() for weight in self.network.parameters())
+
+
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
+    """Read a checkpoint, or the `model.safetensors` of a run's folder. CheckpointError says what is wrong with it."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        raise CheckpointError(
+            f"There is no checkpoint at {path}. Train one with `unseen train`, or name a model.safetensors."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a safetensors file, or is damaged ({error}). Expected a model.safetensors made by unseen."
+        ) from error
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} holds weights, but not made by this version of unseen: its header says format "
+            f"{header.get('format')!r}, expected {FORMAT!r}."
+        )
+    try:
+        experiment = Experiment.model_validate_json(header["experiment"])
+    except (ValidationError, KeyError) as error:
+        raise CheckpointError(f"The experiment in the header of {path} cannot be read: {error}") from error
+    network = experiment.network.build()
+    fill(network, weights, path)
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Checkpoint(path, network.to(device).eval(), experiment, int(header.get("step", 0)), content)
+
+
+def fill(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Put `weights` into `network`. CheckpointError names the first ones missing, extra or of another shape."""
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        wrong = [
+            f"{name} {found.get(name, 'missing')} (expected {shape})"
+            for name, shape in expected.items()
+            if found.get(name) != shape
+        ]
+        wrong += [f"{name} {shape} (not expected)" for name, shape in found.items() if name not in expected]
+        raise CheckpointError(
+            f"The weights in {path} do not fit the network: {'; '.join(wrong[:3])}; {len(wrong)} in all."
+        )
+    broken = [name for name, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"The weights in {path} are not finite: {', '.join(broken[:3])}. "
+            "Training has diverged, or the file is damaged."
+        )
+    network.load_state_dict(weights)
+
+
+def load(path: str | Path, device: str = "cpu", precision: str = "fp32") -> Restorer:
+    """A restorer from a checkpoint: images (b, 3, h, w) in [0, 1] to restored images of the same size, in [0, 1]."""
+    return restorer(load_checkpoint(path, device).network, device, precision)
+
+
+def restorer(network: nn.Module, device: str | torch.device = "cpu", precision: str = "fp32") -> Restorer:
+    """Wrap a network for use: evaluation mode, no gradients, channels-last, `precision` "fp32" or "bf16", clipped."""
+    network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    kind = torch.device(device).type
+
+    @torch.inference_mode()
+    def restore(degraded: Images) -> Images:
+        images = degraded.to(device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(kind, torch.bfloat16) if precision == "bf16" else nullcontext():
+            restored = network(images)
+        return restored.float().clamp(0, 1).to(degraded.device)
+
+    return restore

@@ -1,0 +1,555 @@
+"""The command line: one function per verb. Heavy imports stay inside, so that --help is instant."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unseen.errors import ConfigError, UnseenError
+
+if TYPE_CHECKING:
+    from unseen.experiment import Experiment
+    from unseen.study.record import StudyRecord
+    from unseen.types import Restorer
+
+app = typer.Typer(
+    name="unseen",
+    help="Image restoration that holds on degradations it has never seen.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+study_app = typer.Typer(help="Plan, run and report studies: one experiment varied along axes.", no_args_is_help=True)
+app.add_typer(study_app, name="study")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result, and nothing else, on stdout as JSON.")]
+Runs = Annotated[Path, typer.Option(help="Folder that holds all runs.")]
+Set = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value, e.g. recipe.steps=100. Repeatable.")
+]
+
+
+def main() -> None:
+    """Entry point: errors a user can act on are printed without a traceback; exit code 2 for usage, 1 for failure."""
+    try:
+        app()
+    except UnseenError as error:
+        say(f"{'' if error.exit_code == 130 else 'Error: '}{error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("Interrupted.")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        say(f"Error: {error.filename or 'the system'}: {error.strerror or error}.")
+        sys.exit(1)
+
+
+def say(message: str = "") -> None:
+    """A line for people: on stderr, so that stdout holds results alone."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def show(value: Any) -> None:
+    """A result as JSON on stdout; not-a-number and infinities are null."""
+    print(json.dumps(_plain(value), indent=2))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    return value
+
+
+@contextmanager
+def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, float, float, str], None]]:
+    """A function (task, done, total, note) that draws bars with the time left; log lines where there is no terminal."""
+    if quiet:
+        yield lambda task, done, total, note="": None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            tasks: dict[str, Any] = {}
+
+            def draw(task: str, done: float, total: float, note: str = "") -> None:
+                if task not in tasks:
+                    tasks[task] = progress.add_task(task, total=total, note=note)
+                progress.update(tasks[task], completed=done, total=total, note=note)
+
+            yield draw
+    else:
+        began: dict[str, float] = {}
+        spoke: dict[str, float] = {}
+
+        def line(task: str, done: float, total: float, note: str = "") -> None:
+            now = time.monotonic()
+            start = began.setdefault(task, now)
+            if done < total and now - spoke.get(task, start) < 15:
+                return
+            spoke[task] = now
+            left = f", {_duration((now - start) * (total - done) / done)} left" if 0 < done < total else ""
+            say(f"{task}: {done:,.0f} of {total:,.0f}{left}  {note}".rstrip())
+
+        yield line
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
+@app.command()
+def doctor(json_: Json = False) -> None:
+    """Say what this machine can do, and whether the installation is sound.
+
+    Example: `unseen doctor`
+    """
+    from importlib.metadata import version
+
+    import torch
+
+    from unseen.experiment import best_device, has_bf16
+    from unseen.training import processor
+
+    device = best_device()
+    data = os.environ.get("UNSEEN_DATA")
+    facts = {
+        "unseen": version("unseen"),
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "device_name": torch.cuda.get_device_name() if device == "cuda" else device,
+        "precision": "bf16" if has_bf16(device) else "fp32",
+        "data": data,
+        "data_found": bool(data and Path(data).is_dir()),
+    }
+    if json_:
+        show(facts)
+        return
+    for key, value in facts.items():
+        print(f"{key.replace('_', ' '):12} {'-' if value is None else value}")
+    say()
+    say(f"Networks will train and run on {facts['device_name']} in {facts['precision']}.")
+    if data is None:
+        say(
+            "UNSEEN_DATA is not set: studies on public photographs need it (docs/data.md). Embedded data works without."
+        )
+    elif not facts["data_found"]:
+        say(f"UNSEEN_DATA is {data}, and there is no such folder. Correct it, or see docs/data.md.")
+
+
+@app.command()
+def preview(
+    images: Annotated[Path | None, typer.Argument(help="Folder of clean images (default: the embedded ones).")] = None,
+    rain: Annotated[list[str] | None, typer.Option(help="Named rain; repeatable (default: all of them).")] = None,
+    scale: Annotated[float, typer.Option(help="Multiplies widths and lengths of the rain.")] = 1.0,
+    size: Annotated[int, typer.Option(help="Side of a tile in pixels.", min=16, max=1024)] = 192,
+    seed: Annotated[int, typer.Option(help="Another seed, other rain.", min=0)] = 0,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the sheet is written.")] = Path("preview.png"),
+    json_: Json = False,
+) -> None:
+    """Draw a sheet of degraded images, layers and masks: the first thing to look at.
+
+    Example: `unseen preview photos/ --rain medium --rain steep -o sheet.png`
+    """
+    from unseen.backgrounds import Backgrounds, BackgroundsConfig
+    from unseen.degradations.rain import PRESETS
+    from unseen.evaluation.sheet import draw_sheet
+
+    names = rain or list(PRESETS)
+    config = BackgroundsConfig(source="embedded" if images is None else str(images))
+    sheet = draw_sheet(Backgrounds(config), names, scale=scale, size=size, seed=seed, path=out)
+    if json_:
+        show({"path": out, "rains": sheet})
+        return
+    for item in sheet:
+        unseen = [f"{train} ({', '.join(factors)})" for train, factors in item["outside"].items() if factors]
+        outside = "; ".join(unseen) or "no training range"
+        print(f"{item['name']:9} mask {item['mask']:4.0%}  {item['psnr_rgb']:5.2f} dB  outside of: {outside}")
+    say(f"The sheet is {out}: for every rain the degraded image, the layer and the mask.")
+
+
+@app.command()
+def train(
+    config: Annotated[
+        Path | None, typer.Argument(help="YAML of an experiment (default: the package's defaults).")
+    ] = None,
+    backgrounds: Annotated[
+        Path | None, typer.Option(help="Folder of clean images (default: the embedded ones).")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps to train.", min=1)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything.", min=0)] = None,
+    set_: Set = [],  # noqa: B006
+    runs: Runs = Path("runs"),
+    processes: Annotated[int, typer.Option(help="Processes (devices) that share every batch.", min=1)] = 1,
+    save_every: Annotated[int, typer.Option(help="Steps between saved states.", min=1)] = 500,
+    json_: Json = False,
+) -> None:
+    """Train one network. The same command again resumes where it stopped.
+
+    Example: `unseen train --backgrounds photos/ --steps 9000 --set degradation.preset=medium`
+    """
+    from unseen import training
+
+    experiment = _experiment(config, backgrounds, steps, seed, set_)
+    with progress_bar(json_) as draw:
+        trained = training.train(
+            experiment,
+            runs,
+            processes=processes,
+            save_every=save_every,
+            progress=lambda done, loss: draw("train", done, experiment.recipe.steps, f"loss {loss:.4f}"),
+        )
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        return
+    if json_:
+        log = (trained.folder / "log.csv").read_text().splitlines()
+        show(
+            {
+                "id": trained.experiment.id,
+                "checkpoint": trained.checkpoint,
+                "steps": experiment.recipe.steps,
+                "loss": float(log[-1].split(",")[1]),
+                "device": trained.experiment.recipe.device,
+                "precision": trained.experiment.recipe.precision,
+            }
+        )
+        return
+    print(trained.checkpoint)
+    say(f"Judge it with: unseen evaluate {trained.checkpoint}")
+
+
+def _experiment(
+    config: Path | None, backgrounds: Path | None, steps: int | None, seed: int | None, changes: list[str]
+) -> "Experiment":
+    from unseen.experiment import Experiment
+    from unseen.study.study import apply_changes, checked, read_yaml, with_value
+
+    raw: dict[str, Any] = {} if config is None else read_yaml(config)
+    for key, value in (
+        ("backgrounds.source", backgrounds and str(backgrounds)),
+        ("recipe.steps", steps),
+        ("seed", seed),
+    ):
+        if value is not None:
+            raw = with_value(raw, key, value)
+    changed = apply_changes(raw, changes)
+    for part, kind in (("degradation", "Rain"), ("network", "ResNet"), ("recipe.loss", "L1")):
+        changed = _with_kind(changed, part, kind)
+    return checked(Experiment, changed, str(config or "the experiment"))
+
+
+def _with_kind(raw: dict[str, Any], key: str, kind: str) -> dict[str, Any]:
+    """Where a member of a family is given without its kind, the default kind is meant."""
+    from unseen.study.study import with_value
+
+    inner: Any = raw
+    for part in key.split("."):
+        inner = inner.get(part) if isinstance(inner, dict) else None
+    return with_value(raw, f"{key}.kind", kind) if isinstance(inner, dict) and "kind" not in inner else raw
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A checkpoint, a run's folder, or identity, median, box.")],
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of clean test images (default: the ones held out of the model's training)."),
+    ] = None,
+    suite: Annotated[
+        list[str] | None, typer.Option(help="seen, clean or a named rain; repeatable (default: all).")
+    ] = None,
+    scale: Annotated[float, typer.Option(help="Multiplies widths and lengths of the named rains.")] = 0.5,
+    crop: Annotated[int, typer.Option(help="Centre crop of test images, pixels a side.", min=1)] = 256,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many images.", min=1)] = None,
+    rows: Annotated[Path | None, typer.Option(help="Also write every row to this Parquet file.")] = None,
+    json_: Json = False,
+) -> None:
+    """Judge a restorer on seen and unseen rain: removal and reconstruction apart, baselines beside it.
+
+    Example: `unseen evaluate runs/0123456789ab --json`
+    """
+    import pandas
+
+    from unseen.backgrounds import Backgrounds, BackgroundsConfig
+    from unseen.checkpoints import load_checkpoint, restorer
+    from unseen.evaluation.baselines import BASELINES
+    from unseen.evaluation.evaluate import evaluate as judge_restorer
+    from unseen.evaluation.suites import Judge
+    from unseen.experiment import Experiment
+    from unseen.rows import summarise, summarise_with_intervals, write_rows
+    from unseen.study.study import checked
+
+    restorers: dict[str, Restorer] = dict(BASELINES)
+    trained = Experiment()
+    if model not in BASELINES:
+        checkpoint = load_checkpoint(model)
+        trained = checkpoint.experiment
+        restorers = {
+            "model": restorer(
+                checkpoint.network,
+                "cpu" if trained.recipe.device == "auto" else _here(trained),
+                trained.recipe.precision,
+            ),
+            **restorers,
+        }
+    if images is not None:
+        test = BackgroundsConfig(source=str(images))
+    elif trained.backgrounds.source in ("embedded", "leaves") or trained.backgrounds.holdout:
+        test = trained.backgrounds.model_copy(update={"part": "test", "count": None, "unit": "photographs"})
+    else:
+        raise ConfigError("This model held no images out of its training. Name a folder of test images with --images.")
+    raw: dict[str, Any] = {"images": test, "crop": crop, "limit": limit, "scale": scale}
+    judge: Judge = checked(Judge, raw if suite is None else {**raw, "suites": suite}, "the evaluation")
+    suites, pool = judge.resolve(trained.degradation), Backgrounds(test)
+    size = len(pool) if limit is None else min(limit, len(pool))
+    parts = []
+    with progress_bar(json_) as draw:
+        done = 0
+        for name, restore in restorers.items():
+
+            def progress(suite: str, count: int, name: str = name) -> None:
+                nonlocal done
+                done += count
+                draw("evaluate", done, len(restorers) * len(suites) * size, f"{name} on {suite}")
+
+            parts.append(judge_restorer(restore, suites, pool, crop=crop, limit=limit, name=name, progress=progress))
+    table = pandas.concat(parts, ignore_index=True)
+    if rows is not None:
+        write_rows(table, rows)
+    groups = {suite.name: suite.group(trained.degradation) for suite in suites}
+    if json_:
+        outside = {s.name: list(s.degradation.outside(trained.degradation)) if s.degradation else [] for s in suites}
+        show(
+            {
+                "model": model,
+                "suites": {name: {"group": group, "outside": outside[name]} for name, group in groups.items()},
+                "results": summarise_with_intervals(table),
+            }
+        )
+        return
+    _print_summary(summarise(table), groups, list(restorers))
+
+
+def _here(experiment: "Experiment") -> str:
+    from unseen.experiment import best_device
+
+    return experiment.recipe.device if experiment.recipe.device in ("cpu", best_device()) else "cpu"
+
+
+def _print_summary(summary: Any, groups: dict[str, str], names: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from unseen.rows import QUANTITIES, display
+
+    shown = ("psnr_rgb", "gain_rgb", "psnr_y", "ssim_y", "removal_ratio", "residual", "removal", "reconstruction")
+    console = Console()
+    for suite, group in groups.items():
+        table = Table(title=f"{suite} ({group})", title_justify="left")
+        table.add_column("")
+        for quantity in shown:
+            unit = QUANTITIES[quantity].unit
+            table.add_column(QUANTITIES[quantity].title + (f" {unit}" if unit else ""), justify="right")
+        for name in names:
+            line = summary[(summary.experiment == name) & (summary.suite == suite)].iloc[0]
+            table.add_row(name, *(display(quantity, line[quantity]) for quantity in shown))
+        console.print(table)
+
+
+@app.command()
+def restore(
+    files: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="A checkpoint, or a run's folder.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the restored images.")] = Path("restored"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    overwrite: Annotated[bool, typer.Option(help="Restore again what is already in the output folder.")] = False,
+    json_: Json = False,
+) -> None:
+    """Restore images with a trained network; what is done already is skipped.
+
+    Example: `unseen restore rainy.jpg --model runs/0123456789ab -o restored/`
+    """
+    from unseen.checkpoints import load_checkpoint, restorer
+    from unseen.experiment import best_device, has_bf16
+    from unseen.images import EXTENSIONS, find_images, read_image, write_image
+    from unseen.restoration import restore_image
+
+    if device not in ("auto", "cpu", "cuda", "mps"):
+        raise ConfigError(f"--device is auto, cpu, cuda or mps, not {device!r}.")
+    chosen = best_device() if device == "auto" else device
+    checkpoint = load_checkpoint(model, chosen)
+    network = restorer(checkpoint.network, chosen, "bf16" if has_bf16(chosen) else "fp32")
+    jobs: list[tuple[Path, Path]] = []
+    for path in files:
+        if path.is_dir():
+            jobs += [(image, out / image.relative_to(path)) for image in find_images(path)]
+        else:
+            jobs.append((path, out / path.name))
+    targets: dict[Path, Path] = {}
+    for number, (source, target) in enumerate(jobs):
+        target = (
+            target
+            if target.suffix.lower() in EXTENSIONS and target.suffix.lower() != ".gif"
+            else target.with_suffix(".png")
+        )
+        jobs[number] = (source, target)
+        if target.resolve() == source.resolve():
+            raise ConfigError(f"{source} would be overwritten by its restored image. Choose another folder with -o.")
+        if target in targets:
+            raise ConfigError(
+                f"{targets[target]} and {source} would both be written to {target}. Restore them to different folders."
+            )
+        targets[target] = source
+    results: list[dict[str, Any]] = []
+    began, failed = time.monotonic(), 0
+    with progress_bar(json_) as draw:
+        for number, (source, target) in enumerate(jobs, 1):
+            result: dict[str, Any] = {"input": source, "output": target, "status": "skipped", "message": None}
+            if overwrite or not target.exists():
+                try:
+                    write_image(target, restore_image(network, read_image(source)))
+                    result["status"] = "restored"
+                except UnseenError as error:
+                    result |= {"status": "failed", "output": None, "message": str(error)}
+                    failed += 1
+                    say(f"Error: {error}")
+            results.append(result)
+            draw("restore", number, len(jobs), source.name)
+    seconds = time.monotonic() - began
+    restored = sum(result["status"] == "restored" for result in results)
+    if json_:
+        show({"model": checkpoint.path, "device": chosen, "seconds": seconds, "images": results})
+    else:
+        rate = f", {restored / seconds:.1f} a second on {chosen}" if restored else ""
+        say(f"{restored} restored{rate}, {len(jobs) - restored - failed} skipped, {failed} failed. They are in {out}.")
+    if failed:
+        raise typer.Exit(1)
+
+
+@study_app.command("plan")
+def study_plan(
+    file: Annotated[Path, typer.Argument(help="YAML of a study, e.g. studies/quickstart.yaml.")],
+    set_: Set = [],  # noqa: B006
+    runs: Runs = Path("runs"),
+    json_: Json = False,
+) -> None:
+    """List the cells of a study, and which of them are done. Trains nothing.
+
+    Example: `unseen study plan studies/quickstart.yaml`
+    """
+    from unseen.study.run import plan
+    from unseen.study.study import load_study
+
+    todo = plan(load_study(file, set_), runs)
+    cells = [
+        {"id": cell.id, "axes": cell.axes, "steps": cell.experiment.recipe.steps, "done": todo.finished(cell)}
+        for cell in todo.cells
+    ]
+    if json_:
+        show({"study": todo.study.name, "question": todo.study.question, "cells": cells})
+        return
+    print(todo.study.question)
+    for cell, planned in zip(todo.cells, cells, strict=True):
+        print(f"{cell.id}  {'done   ' if planned['done'] else 'to run '}  {cell.label}")
+    say(
+        f"{len(todo.missing)} of {len(cells)} cells to run, "
+        f"{sum(cell.experiment.recipe.steps for cell in todo.missing):,} steps in all."
+    )
+
+
+@study_app.command("run")
+def study_run(
+    file: Annotated[Path, typer.Argument(help="YAML of a study, e.g. studies/quickstart.yaml.")],
+    set_: Set = [],  # noqa: B006
+    runs: Runs = Path("runs"),
+    workers: Annotated[
+        int | None, typer.Option(help="Cells at a time (default: as many as fit the processor).", min=1)
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Run what is missing of a study and write its report. The same command again continues it.
+
+    Example: `unseen study run studies/quickstart.yaml --set base.recipe.steps=500`
+    """
+    from unseen.study.run import Event, run_study
+    from unseen.study.study import load_study
+
+    study = load_study(file, set_)
+    began = time.monotonic()
+    with progress_bar(json_) as draw:
+
+        def report(event: Event) -> None:
+            if event.kind == "failed":
+                say(f"Failed: {event.cell}: {event.message}")
+            elif event.kind != "done":
+                verb = {"train": "steps", "judge": "images judged"}[event.kind]
+                draw(f"{event.cell}, {verb}", event.done, event.total, f"loss {event.loss:.4f}" if event.loss else "")
+
+        record = run_study(study, runs, workers=workers, report=report)
+    _report(record, runs, json_, time.monotonic() - began)
+
+
+@study_app.command("report")
+def study_report(
+    name: Annotated[str, typer.Argument(help="Name of a study that was run, or its YAML.")],
+    runs: Runs = Path("runs"),
+    json_: Json = False,
+) -> None:
+    """Write the report of a study from the rows it has so far.
+
+    Example: `unseen study report quickstart`
+    """
+    from unseen.study.record import read_study
+
+    if name.endswith((".yaml", ".yml")):
+        from unseen.study.study import load_study
+
+        name = load_study(name).name
+    _report(read_study(runs, name), runs, json_)
+
+
+def _report(record: "StudyRecord", runs: Path, json_: bool, seconds: float | None = None) -> None:
+    from unseen.report.page import write_report
+
+    path = write_report(record, runs / "studies" / record.name / "report")
+    done = sum(cell.rows is not None for cell in record.cells)
+    if json_:
+        show({"study": record.name, "report": path, "cells": len(record.cells), "done": done, "seconds": seconds})
+        return
+    if seconds is not None:
+        say(f"{done} of {len(record.cells)} cells are done, after {_duration(seconds)}.")
+    say("The report:")
+    print(path.resolve())
+
+
+if __name__ == "__main__":
+    main()

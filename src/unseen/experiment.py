@@ -1,0 +1,143 @@
+"""An experiment is one frozen value: what is trained, on what, how, from which seed. Its hash is its name."""
+
+import hashlib
+import json
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from unseen.backgrounds import BackgroundsConfig
+from unseen.degradations import AnyDegradation, Rain
+from unseen.errors import ConfigError
+from unseen.losses import L1, AnyLoss
+from unseen.networks import AnyNetworkConfig, ResNetConfig
+from unseen.ranges import Frozen
+
+
+class Recipe(Frozen):
+    """How a network is trained. `batch` counts all processes together; `patch` is the side of a sample in pixels.
+
+    `optimiser`: with a `weight_decay` it is decoupled (AdamW, Loshchilov and Hutter, ICLR 2019), without one it is
+    Adam. The learning rate rises over `warmup` steps and then falls along a half cosine to `final_rate` of itself.
+    `ema` is the decay of an exponential moving average of the weights, which is then what is saved (None: none).
+    `clip` bounds the norm of the gradient (None: not). At the steps in `snapshots` the weights are kept too, to judge
+    a network along its training.
+
+    `device`, `precision` and `threads` are resolved from the machine before the experiment is named ("auto", None):
+    bf16 autocast with channels-last where the processor has bf16 arithmetic, else fp32.
+    """
+
+    steps: int = Field(default=3000, ge=1)
+    batch: int = Field(default=8, ge=1)
+    patch: int = Field(default=48, ge=1)
+    loss: AnyLoss = L1()
+    learning_rate: float = Field(default=4e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup: int = Field(default=0, ge=0)
+    final_rate: float = Field(default=0.0, ge=0, le=1)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    clip: float | None = Field(default=None, gt=0)
+    snapshots: tuple[int, ...] = ()
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.warmup >= self.steps:
+            raise ValueError(f"warmup is {self.warmup} steps, of {self.steps} in all: make it shorter")
+        late = [step for step in self.snapshots if not 1 <= step <= self.steps]
+        if late:
+            raise ValueError(f"snapshots at {late} lie outside the steps 1 to {self.steps}")
+        return self
+
+
+class Experiment(Frozen):
+    """The whole of what decides a trained network.
+
+    `start_from` is a checkpoint to fine-tune (None: fresh weights). `content` and `start_content` are hashes of the
+    backgrounds and of that checkpoint; they take the place of paths in the experiment's name, and are filled in
+    when it is resolved.
+    """
+
+    backgrounds: BackgroundsConfig = BackgroundsConfig()
+    degradation: AnyDegradation = Rain.preset("medium", scale=0.5)
+    network: AnyNetworkConfig = ResNetConfig()
+    recipe: Recipe = Recipe()
+    start_from: str | None = None
+    seed: int = Field(default=0, ge=0)
+    content: str | None = None
+    start_content: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seed_everything(cls, value: Any) -> Any:
+        """Another seed also chooses other backgrounds, unless they were given a seed of their own."""
+        if not isinstance(value, dict):
+            return value
+        backgrounds, seed = value.get("backgrounds", {}), value.get("seed", 0)
+        if isinstance(backgrounds, BackgroundsConfig) and "seed" not in backgrounds.model_fields_set:
+            backgrounds = {**backgrounds.model_dump(exclude_unset=True), "seed": seed}
+        elif isinstance(backgrounds, dict) and "seed" not in backgrounds:
+            backgrounds = {**backgrounds, "seed": seed}
+        return {**value, "backgrounds": backgrounds}
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits over the canonical JSON. The experiment must have been resolved."""
+        if self.content is None or self.recipe.device == "auto" or self.recipe.threads is None:
+            raise ConfigError("This experiment has no name yet: resolve it first (unseen.training.resolve).")
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
+
+    def canonical(self) -> str:
+        """JSON with sorted keys, without absent values and without paths."""
+        value = self.model_dump(mode="json", exclude_none=True)
+        del value["backgrounds"]["source"]
+        value.pop("start_from", None)
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def has_bf16(device: str) -> bool:
+    """Whether `device` multiplies bf16 matrices in hardware."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "cpu":
+        return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return False
+
+
+def best_device() -> Literal["cpu", "cuda", "mps"]:
+    """The fastest kind of device this machine has."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def resolve(
+    experiment: Experiment, content: str, start_content: str | None = None, threads: int | None = None
+) -> Experiment:
+    """Fill in what depends on the machine and on file contents, so that the experiment has its name.
+
+    `threads` is what a cell may use where its recipe does not say (default: torch's own choice).
+    """
+    recipe = experiment.recipe
+    device = best_device() if recipe.device == "auto" else recipe.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("The recipe asks for device cuda, and torch sees no CUDA device: use device cpu or auto.")
+    precision = recipe.precision
+    if precision == "auto":
+        precision = "bf16" if has_bf16(device) else "fp32"
+    settled: dict[str, Any] = {
+        "device": device,
+        "precision": precision,
+        "threads": recipe.threads or threads or torch.get_num_threads(),
+    }
+    return experiment.model_copy(
+        update={
+            "recipe": recipe.model_copy(update=settled),
+            "content": content,
+            "start_content": start_content,
+        }
+    )

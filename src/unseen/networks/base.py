@@ -1,0 +1,17 @@
+"""What several networks are made of."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Block(nn.Module):
+    """x + conv(relu(conv(x)))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, features: Float[Tensor, "b f h w"]) -> Float[Tensor, "b f h w"]:
+        return features + self.second(self.relu(self.first(features)))

@@ -1,0 +1,538 @@
+"""The report: one self-contained page, the same as a text with figures beside it, and the tables as CSV."""
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from unseen import rows
+from unseen.report import figures, pictures
+from unseen.report.answer import BLIND, Answer, answer, count
+from unseen.report.tables import (
+    MEAN,
+    Estimate,
+    Headline,
+    Tables,
+    axis_title,
+    best_is_clear,
+    cell_label,
+    cells_table,
+    summary_table,
+    tabulate,
+    value_label,
+)
+from unseen.study.record import CellRecord, StudyRecord
+
+MAIN = ("psnr_rgb", "removal_ratio", "residual")
+"""What the table of suites shows of each."""
+
+BASELINE_TITLES = {"identity": "identity (the input)", "median": "median 5 x 5", "box": "box blur 5 x 5"}
+
+CAPTIONS = {
+    "curves": "Every quantity at the end of training. Shaded bands (seen, mean of unseen) and thin bars (each unseen suite) "
+    "are 95 % t intervals over seeds, cut off where they are far wider than what they are about. Dotted lines are what "
+    "the identity, a median filter and a box blur score on the mean of unseen suites. Orange ground: a removal ratio "
+    f"below {BLIND:g}, which is doing next to nothing.",
+    "along": "The same networks, judged while they were being trained. Bands are 95 % t intervals over seeds.",
+    "loss": "Training loss, a running mean; one line for each network.",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A table's entry: what is printed, what it is sorted by, and whether it is set in bold."""
+
+    text: str
+    half: str = ""
+    order: float | str | None = None
+    bold: bool = False
+    kind: str = "number"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A table's line. `kind` is "setting", "reference" or "baseline"."""
+
+    head: str
+    entries: tuple[Entry, ...]
+    kind: str = "setting"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """`groups` are (title, number of columns, group of the suite) above `columns`, which are (title, meaning)."""
+
+    head: str
+    columns: tuple[tuple[str, str], ...]
+    lines: tuple[Line, ...]
+    groups: tuple[tuple[str, int, str], ...] = ()
+    title: str = ""
+    heads: tuple[str, ...] = field(default=())
+
+
+def write_report(record: StudyRecord, folder: Path | str) -> Path:
+    """Write `report.html` (one file, nothing fetched), `report.md` with its figures, `cells.csv` and `summary.csv`.
+
+    Works for an unfinished study too, and says so. Returns the path of the page.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = tabulate(record)
+    said = answer(tables)
+    found = list(pictures.samples(tables))
+    drawn = _sheets(tables)
+    if found:
+        drawn["samples.png"] = pictures.contact_sheet(found)
+    for name, content in drawn.items():
+        _write(folder / name, content)
+    for name, frame in (("cells.csv", cells_table(tables)), ("summary.csv", summary_table(tables))):
+        _write(folder / name, frame.to_csv(index=False, lineterminator="\n").encode())
+    _write(folder / "report.md", markdown(tables, said, list(drawn)).encode())
+    _write(folder / "report.html", html(tables, said, found).encode())
+    return folder / "report.html"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """By rename: where the file is, it is whole."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def shown(quantity: str, estimate: Estimate, bold: bool = False) -> Entry:
+    half = f"\u00b1{rows.display(quantity, estimate.half)}" if estimate.has_interval else ""
+    return Entry(rows.display(quantity, estimate.mean), half, _order(estimate.mean), bold)
+
+
+def _order(value: float) -> float | None:
+    """Infinite values sort at the ends, undefined ones last."""
+    return None if math.isnan(value) else math.copysign(1e9, value) if math.isinf(value) else value
+
+
+def _percent(estimate: Estimate) -> Entry:
+    if not estimate.defined:
+        return Entry("-")
+    half = f"\u00b1{100 * estimate.half:.1f}" if estimate.has_interval else ""
+    return Entry(f"{100 * estimate.mean:+.1f} %", half, estimate.mean)
+
+
+def _setting_lines(tables: Tables, entries: Callable[[str], Sequence[Entry]]) -> Iterable[Line]:
+    """A line for each setting and baseline; `entries` makes them from its name."""
+    for setting in tables.settings:
+        note = f"{len(setting.finished)} of {len(setting.cells)}"
+        kind = "reference" if setting.is_reference else "setting"
+        yield Line(setting.name, tuple(entries(setting.name)), kind, note)
+    for name in tables.baselines:
+        yield Line(BASELINE_TITLES.get(name, name), tuple(entries(name)), "baseline", "")
+
+
+def headline_table(tables: Tables) -> Table:
+    """Seen and unseen side by side, and what is harmed."""
+
+    def entries(name: str) -> list[Entry]:
+        line = tables.headlines.get(name, Headline())
+        clean_worst = Entry(rows.display("psnr_rgb", line.clean_worst), "", _order(line.clean_worst))
+        return [
+            shown("psnr_rgb", tables.of(name, MEAN, "psnr_rgb"), bold(name, "psnr_rgb")),
+            shown("gain_rgb", line.unseen, bold(name, "gain_rgb")),
+            shown("gain_rgb", line.seen),
+            shown("gain_rgb", line.gap),
+            _percent(line.change),
+            shown("removal_ratio", tables.of(name, MEAN, "removal_ratio"), bold(name, "removal_ratio")),
+            shown("residual", tables.of(name, MEAN, "residual"), bold(name, "residual")),
+            shown("reconstruction", tables.of(name, MEAN, "reconstruction")),
+            shown("psnr_rgb", line.clean),
+            clean_worst,
+        ]
+
+    best = {q: best_is_clear(tables, [s.name for s in tables.settings], MEAN, q) for q in (*MAIN, "gain_rgb")}
+
+    def bold(name: str, quantity: str) -> bool:
+        return best.get(quantity) == name
+
+    return Table(
+        head=axis_title(tables.curve),
+        columns=(
+            ("PSNR, dB", "PSNR in RGB, mean over all unseen suites; higher is better"),
+            ("gain, dB", "PSNR of the restored less PSNR of the input, mean over all unseen suites; higher is better"),
+            ("seen gain, dB", "the same on the seen suite"),
+            ("gap, dB", "generalisation gap: seen gain less unseen gain; lower is better, only beside the seen gain"),
+            ("error", "generalisation error: mean MSE over all unseen suites, relative to ordinary training"),
+            ("removal ratio", rows.QUANTITIES["removal_ratio"].meaning),
+            ("residual", rows.QUANTITIES["residual"].meaning),
+            ("E_B", rows.QUANTITIES["reconstruction"].meaning),
+            ("mean, dB", "PSNR of what is made of a clean image, against it; higher is better"),
+            ("worst, dB", "the lowest over images and seeds"),
+        ),
+        groups=(
+            ("unseen, mean", 2, "unseen"),
+            ("seen against unseen", 3, "seen"),
+            ("unseen, mean", 3, "unseen"),
+            ("clean images", 2, "clean"),
+        ),
+        lines=tuple(_setting_lines(tables, entries)),
+        title="At a glance",
+    )
+
+
+def suites_table(tables: Tables) -> Table:
+    """PSNR, removal ratio and residual on every suite and on the mean of unseen ones; PSNR alone on clean images."""
+    degraded = [s for s in tables.suites if s.group != "clean"]
+    columns = [(suite.name, suite.group, MAIN) for suite in degraded]
+    if len(tables.unseen) > 1:
+        columns.append((MEAN, "unseen", MAIN))
+    columns += [(name, "clean", ("psnr_rgb",)) for name in tables.clean]
+    names = [s.name for s in tables.settings]
+    best = {(suite, q): best_is_clear(tables, names, suite, q) for suite, _, wanted in columns for q in wanted}
+
+    def entries(name: str) -> list[Entry]:
+        return [
+            shown(q, tables.of(name, suite, q), best[suite, q] == name) for suite, _, wanted in columns for q in wanted
+        ]
+
+    titles = {"psnr_rgb": "PSNR", "removal_ratio": "ratio", "residual": "residual"}
+    return Table(
+        head=axis_title(tables.curve),
+        columns=tuple((titles[q], rows.QUANTITIES[q].meaning) for _, _, wanted in columns for q in wanted),
+        groups=tuple((suite, len(wanted), group) for suite, group, wanted in columns),
+        lines=tuple(_setting_lines(tables, entries)),
+        title="Every suite",
+    )
+
+
+def full_tables(tables: Tables) -> list[Table]:
+    """For each suite every network and baseline with every quantity, at the end of training."""
+    record = tables.record
+    last = tables.cells.groupby("key")["step"].transform("max") if len(tables.cells) else tables.cells["step"]
+    final = tables.cells[tables.cells["step"] == last]
+    found = []
+    for suite in tables.suites:
+        lines = []
+        for line in final[final["suite"] == suite.name].to_dict("records"):
+            cell = record.cells[int(line["key"])] if str(line["key"]).isdecimal() else None
+            values = [
+                Entry(
+                    value_label(record, a, cell.axes.get(a)), "", _axis_order(record, a, cell.axes.get(a)), kind="text"
+                )
+                if cell
+                else Entry("", kind="text")
+                for a in record.axes
+            ]
+            values += [shown(q, Estimate(line[q])) for q in rows.QUANTITIES]
+            head = cell.id if cell else BASELINE_TITLES.get(str(line["key"]), str(line["key"]))
+            lines.append(Line(head, tuple(values), "setting" if cell else "baseline"))
+        columns = [(axis_title(axis), axis) for axis in record.axes]
+        columns += [(_with_unit(q.title, q.unit), q.meaning) for q in rows.QUANTITIES.values()]
+        found.append(Table("network", tuple(columns), tuple(lines), title=suite.name))
+    return found
+
+
+def _with_unit(title: str, unit: str) -> str:
+    return f"{title}, {unit}" if unit else title
+
+
+def _axis_order(record: StudyRecord, axis: str, value: Any) -> float | str:
+    number = record.axis_numbers.get(axis, {}).get(str(value), value)
+    return float(number) if isinstance(number, int | float) else str(value)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """`same` is what all finished networks ran with; `differs` are the columns in which they do not agree."""
+
+    same: tuple[tuple[str, str], ...]
+    differs: tuple[str, ...]
+    cells: tuple[tuple[CellRecord, str, str, str, tuple[str, ...]], ...]
+    total: str
+
+
+def ran(tables: Tables) -> Ran:
+    """Every cell with its state, time and environment."""
+    record = tables.record
+    keys = list(dict.fromkeys(key for cell in record.cells for key in cell.environment if key != "seconds"))
+    started = [cell for cell in record.cells if cell.environment]
+    same = [key for key in keys if len({str(cell.environment.get(key)) for cell in started}) == 1]
+    differs = tuple(key for key in keys if key not in same)
+    cells = []
+    for cell in record.cells:
+        state = "finished" if cell.rows is not None else "missing"
+        if cell.rows is None and cell.log is not None and len(cell.log):
+            state = f"begun, step {int(cell.log['step'].max()):,}"
+        others = tuple(str(cell.environment.get(key, "-")) for key in differs)
+        cells.append((cell, cell_label(record, cell), state, duration(cell.seconds), others))
+    seconds = [cell.seconds for cell in record.cells if cell.seconds is not None]
+    total = duration(sum(seconds)) if seconds else "-"
+    return Ran(tuple((key, str(started[0].environment[key])) for key in same), differs, tuple(cells), total)
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def progress(tables: Tables) -> str:
+    """How much of the study there is."""
+    total, done = len(tables.record.cells), tables.finished
+    if done == total:
+        return (
+            f"All {count(total, 'network')} of this study are finished."
+            if total != 1
+            else "The one network is finished."
+        )
+    missing = [cell_label(tables.record, c) or c.id for c in tables.record.cells if c.rows is None]
+    listed = "; ".join(missing[:12]) + (f"; and {len(missing) - 12} more" if len(missing) > 12 else "")
+    return f"This study is unfinished: {done} of {total} networks are done, and all that follows is of those. Missing: {listed}."
+
+
+def seeds_note(tables: Tables) -> str:
+    sizes = {len(setting.finished) for setting in tables.settings if setting.finished}
+    if not sizes:
+        return "No network is finished."
+    if max(sizes) == 1:
+        return "One seed for every value: there are no intervals, and none are shown."
+    if len(sizes) == 1:
+        return f"Mean \u00b1 half the 95 % t interval over {count(max(sizes), 'seed')}."
+    return f"Mean \u00b1 half the 95 % t interval over {min(sizes)} to {max(sizes)} seeds; none where there is a single one."
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Panels with their legend."""
+
+    title: str
+    panels: tuple[tuple[figures.Plot, Markup], ...]
+    pens: tuple[figures.Pen, ...] = ()
+    caption: str = ""
+
+
+def _grids(tables: Tables) -> dict[str, list[Grid]]:
+    found: dict[str, list[Grid]] = {"curves": [], "along": [], "loss": []}
+    suites = tuple(figures.suite_pens(tables).values())
+    for place, series in enumerate(tables.series):
+        pens = tuple(figures.setting_pens(tables, series).values())
+
+        def drawn(plots: Iterable[figures.Plot], start: str) -> tuple[tuple[figures.Plot, Markup], ...]:
+            return tuple((plot, Markup(figures.svg(plot, f"{start}-{n}"))) for n, plot in enumerate(plots))
+
+        if panels := drawn(figures.curves(tables, series), f"c{place}"):
+            found["curves"].append(Grid(series, panels, suites))
+        for n, quantity in enumerate(figures.ALONG):
+            if panels := drawn(figures.along(tables, series, quantity), f"a{place}{n}"):
+                title = rows.QUANTITIES[quantity].title
+                found["along"].append(Grid(f"{title}; {series}" if series else title, panels, pens))
+        if plot := figures.losses(tables, series):
+            found["loss"].append(Grid(series, drawn([plot], f"l{place}"), pens))
+    return found
+
+
+def _sheets(tables: Tables) -> dict[str, bytes]:
+    """The figures as files, for the text."""
+    found = {}
+    suites = list(figures.suite_pens(tables).values())
+    for place, series in enumerate(tables.series):
+        end = f"-{place + 1}" if len(tables.series) > 1 else ""
+        pens = list(figures.setting_pens(tables, series).values())
+        if plots := figures.curves(tables, series):
+            found[f"curves{end}.png"] = figures.sheet(plots, suites)
+        if plots := [plot for quantity in figures.ALONG for plot in figures.along(tables, series, quantity)]:
+            found[f"training{end}.png"] = figures.sheet(plots, pens)
+        if plot := figures.losses(tables, series):
+            found[f"loss{end}.png"] = figures.sheet([plot], pens, columns=1)
+    return found
+
+
+def _tiles(tables: Tables, said: Answer) -> list[tuple[str, str, str]]:
+    """(figure, what it is, interval) beside the answer; only where there is one series to speak of."""
+    comparison = said.comparisons[0] if len(said.comparisons) == 1 else None
+    tiles = []
+    if comparison is not None:
+        who = f"{comparison.best.label} against ordinary training ({comparison.reference.label})"
+        unseen, seen, change = comparison.unseen, comparison.seen, comparison.change
+        if unseen.defined:
+            tiles.append((f"{unseen.mean:+.2f} dB", f"PSNR on the mean of all unseen suites, {who}", _range(unseen)))
+        if change.defined:
+            tiles.append((f"{100 * change.mean:+.1f} %", "generalisation error", _range(change, 100, " %", 1)))
+        if seen.defined:
+            tiles.append((f"{seen.mean:+.2f} dB", "PSNR on the seen suite", _range(seen)))
+    tiles.append((f"{tables.finished} of {len(tables.record.cells)}", "networks finished", ""))
+    return tiles
+
+
+def _range(estimate: Estimate, scale: float = 1, unit: str = " dB", decimals: int = 2) -> str:
+    if not estimate.has_interval:
+        return "no interval: one seed"
+    return f"{scale * estimate.low:+.{decimals}f} to {scale * estimate.high:+.{decimals}f}{unit}"
+
+
+def _stages(found: list[pictures.Sample]) -> list[dict[str, Any]]:
+    """Samples with their pictures as data URIs, all within the page's budget."""
+    lot: list[pictures.Pixels] = []
+
+    def place(image: pictures.Pixels | None) -> int:
+        if image is None:
+            return -1
+        lot.append(image)
+        return len(lot) - 1
+
+    planned = [
+        (
+            s,
+            place(s.degraded),
+            place(s.clean),
+            place(s.mask),
+            [(r, place(r.image), place(r.residual)) for r in s.restored],
+        )
+        for s in found
+    ]
+    uris = [*pictures.encoded(lot), ""]  # -1: none
+    return [
+        {
+            "suite": sample.suite,
+            "degraded": uris[degraded],
+            "clean": uris[clean],
+            "mask": uris[mask],
+            "psnr": rows.display("psnr_rgb", sample.psnr),
+            "size": (sample.degraded.shape[1], sample.degraded.shape[0]),
+            "shots": [
+                {
+                    "name": r.setting.name,
+                    "seed": r.seed,
+                    "image": uris[image],
+                    "residual": uris[wrong],
+                    "psnr": rows.display("psnr_rgb", r.psnr),
+                }
+                for r, image, wrong in restored
+            ],
+        }
+        for sample, degraded, clean, mask, restored in planned
+    ]
+
+
+def typographic(text: str) -> str:
+    """A real minus sign before digits."""
+    return re.sub(r"(?<![\w.\-])-(?=[\d.])", "\u2212", text)
+
+
+def html(tables: Tables, said: Answer, found: list[pictures.Sample]) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["minus"] = typographic
+    environment.filters["themed"] = figures.themed
+    source = resources.files("unseen.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
+    stages = _stages(found)
+    return environment.from_string(source).render(
+        record=tables.record,
+        tables=tables,
+        said=said,
+        tiles=_tiles(tables, said),
+        progress=progress(tables),
+        complete=tables.finished == len(tables.record.cells),
+        seeds_note=seeds_note(tables),
+        headline=headline_table(tables),
+        by_suite=suites_table(tables),
+        full=full_tables(tables),
+        grids=_grids(tables),
+        captions=CAPTIONS,
+        along_note=along_note(tables),
+        stages=stages,
+        settings=list(dict.fromkeys(shot["name"] for stage in stages for shot in stage["shots"])),
+        amplified=pictures.AMPLIFIED,
+        ran=ran(tables),
+        variables=figures.VARIABLES,
+    )
+
+
+def along_note(tables: Tables) -> str:
+    images = {number for suite, number in tables.along_images.items() if suite not in tables.clean}
+    if not images:
+        return ""
+    number = f"{min(images)} to {max(images)}" if len(images) > 1 else str(min(images))
+    return f"Every step, the last one too, over the same {number} images of each suite: those judged at every step."
+
+
+def markdown(tables: Tables, said: Answer, drawn: list[str]) -> str:
+    """The report as Markdown; `drawn` are the names of the figures beside it."""
+    record = tables.record
+    parts = [f"# {record.name}", f"*{record.question}*", *said.gain, *said.removal, *said.training]
+    parts.append(progress(tables))
+    if said.caveats or record.notes:
+        parts.append("\n".join(f"- {note}" for note in (*said.caveats, *record.notes)))
+    for start, title in (
+        ("curves", "At the end of training"),
+        ("training", "Along training"),
+        ("loss", "Training loss"),
+    ):
+        files = [name for name in drawn if name.startswith(start)]
+        if files:
+            parts += [f"## {title}", *(f"![{title}]({name})" for name in files)]
+            parts.append(
+                " ".join(
+                    filter(
+                        None,
+                        [
+                            CAPTIONS["along" if start == "training" else start],
+                            along_note(tables) if start == "training" else "",
+                        ],
+                    )
+                )
+            )
+    parts.append("## Tables")
+    parts.append(seeds_note(tables))
+    for table in (headline_table(tables), suites_table(tables)):
+        parts += [f"### {table.title}", _markdown_table(table)]
+    parts += ["## Suites", _suites_markdown(tables)]
+    if "samples.png" in drawn:
+        parts += ["## Samples", "![Degraded, restored and clean samples of every suite](samples.png)"]
+    parts += ["## What ran where", f"`{record.command}`"]
+    where = ran(tables)
+    if where.same:
+        parts.append("; ".join(f"{key}: {value}" for key, value in where.same))
+    parts.append(
+        _grid_markdown(
+            ["network", "place", "state", "time", *where.differs],
+            [[cell.id, label, state, time, *others] for cell, label, state, time, others in where.cells],
+        )
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    groups = [name for name, columns, _ in table.groups for _ in range(columns)]
+    heads = [f"{group}: {title}" for group, (title, _) in zip(groups, table.columns, strict=True)]
+    lines = []
+    for line in table.lines:
+        note = " (ordinary training)" if line.kind == "reference" else ""
+        entries = [f"{e.text} {e.half}".strip() for e in line.entries]
+        lines.append(
+            [line.head + note, *(f"**{t}**" if e.bold else t for t, e in zip(entries, line.entries, strict=True))]
+        )
+    return _grid_markdown([table.head, *heads], lines, right=True)
+
+
+def _suites_markdown(tables: Tables) -> str:
+    lines = [[s.name, s.group, s.description, ", ".join(s.outside) or "-", str(s.images)] for s in tables.suites]
+    return _grid_markdown(["suite", "group", "what it is", "outside training in", "images"], lines)
+
+
+def _grid_markdown(heads: list[str], lines: list[list[str]], right: bool = False) -> str:
+    rule = ["---", *(["--:" if right else "---"] * (len(heads) - 1))]
+    return "\n".join(
+        "| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in [heads, rule, *lines]
+    )

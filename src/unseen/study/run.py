@@ -1,0 +1,362 @@
+"""Run a study: train and judge what is missing, go on with what was cut off, do nothing twice.
+
+A cell is finished when its rows are there; they are written whole. Cells run side by side in processes of their own,
+each with the threads that its recipe says.
+"""
+
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import pandas
+import torch
+from filelock import FileLock, Timeout
+
+from unseen import training
+from unseen.backgrounds import Backgrounds
+from unseen.checkpoints import load_checkpoint, restorer
+from unseen.errors import StudyError, UnseenError
+from unseen.evaluation.baselines import BASELINES
+from unseen.evaluation.evaluate import apply, evaluate
+from unseen.evaluation.suites import Judge
+from unseen.experiment import Experiment, Recipe
+from unseen.images import write_image
+from unseen.rows import write_rows
+from unseen.study.record import StudyRecord, read_study
+from unseen.study.study import Study
+from unseen.types import Restorer
+
+SAMPLE = 0
+"""Which test image of every suite is kept as a picture."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """News from a running cell: `kind` is "train" (steps), "judge" (images), "done" or "failed"."""
+
+    cell: str
+    kind: str
+    done: int = 0
+    total: int = 0
+    loss: float = 0.0
+    message: str = ""
+
+
+Report = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell with its name: `experiment` is resolved."""
+
+    axes: dict[str, Any]
+    experiment: Experiment
+
+    @property
+    def id(self) -> str:
+        return self.experiment.id
+
+    @property
+    def label(self) -> str:
+        """Its place on the axes, for people."""
+        return ", ".join(
+            f"{key.split('.')[-1]} {'all' if value is None else value}" for key, value in self.axes.items()
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study comes down to on this machine: its cells with their names, and which of them are finished."""
+
+    study: Study
+    runs: Path
+    cells: tuple[Cell, ...]
+    images: Backgrounds
+    judge_id: str
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / "studies" / self.study.name
+
+    def judged(self, cell: Cell) -> Path:
+        return self.runs / cell.id / "judged" / self.judge_id
+
+    def finished(self, cell: Cell) -> bool:
+        return (self.judged(cell) / "rows.parquet").is_file()
+
+    @property
+    def missing(self) -> tuple[Cell, ...]:
+        return tuple(cell for cell in self.cells if not self.finished(cell))
+
+
+def plan(study: Study, runs: str | Path = "runs", threads: int | None = None) -> Plan:
+    """Resolve every cell. Reads the backgrounds, trains nothing."""
+    loaded: dict[str, Backgrounds] = {}
+    cells = []
+    for axes, experiment in study.cells():
+        key = experiment.backgrounds.model_dump_json()
+        if key not in loaded:
+            loaded[key] = Backgrounds(experiment.backgrounds)
+        settled, _ = training.settle(experiment, loaded[key], threads)
+        cells.append(Cell(axes, settled))
+    images = Backgrounds(study.judge.images)
+    return Plan(study, Path(runs), tuple(cells), images, study.judge.id(images.content_hash))
+
+
+def run_study(
+    study: Study,
+    runs: str | Path = "runs",
+    *,
+    workers: int | None = None,
+    threads: int | None = None,
+    command: str | None = None,
+    report: Report | None = None,
+) -> StudyRecord:
+    """Run what is missing, `workers` cells at a time (None: as many as their threads fit the processor; one beside
+    an accelerator), and read the whole study back.
+
+    Cells that fail do not hold up the others; StudyError names them at the end. Ctrl-C saves and raises Interrupted.
+    """
+    if threads is None and workers is not None:
+        threads = max(1, (os.cpu_count() or 1) // workers)
+    todo = plan(study, runs, threads)
+    tell = report or (lambda event: None)
+    write_study(todo, command)
+    judge_baselines(todo, tell)
+    missing = todo.missing
+    if workers is None:
+        recipe = todo.cells[0].experiment.recipe
+        workers = max(1, (os.cpu_count() or 1) // (recipe.threads or 1)) if recipe.device == "cpu" else 1
+    failures: dict[str, str] = {}
+    if workers == 1 or len(missing) <= 1:
+        for cell in missing:
+            try:
+                run_cell(cell, study.judge, todo.judged(cell), todo.runs, tell)
+            except training.Interrupted:
+                raise
+            except UnseenError as error:
+                failures[cell.label] = str(error)
+                tell(Event(cell.label, "failed", message=str(error)))
+    else:
+        failures = _side_by_side(todo, missing, workers, tell)
+    if failures:
+        raise StudyError(
+            f"{len(failures)} of {len(missing)} cells failed; the others are finished. "
+            + " ".join(f"[{label}] {message}" for label, message in failures.items())
+        )
+    return read_study(todo.runs, study.name)
+
+
+def _side_by_side(todo: Plan, missing: tuple[Cell, ...], workers: int, tell: Report) -> dict[str, str]:
+    context = multiprocessing.get_context("spawn")
+    failures: dict[str, str] = {}
+    stopped: training.Interrupted | None = None
+    with context.Manager() as manager, training.stopping() as stop:
+        news = manager.Queue()
+        halt = manager.Event()
+        size = min(workers, len(missing))
+        processes: list[int] = []
+        with ProcessPoolExecutor(size, mp_context=context, initializer=_start, initargs=(news,)) as pool:
+            jobs = {
+                pool.submit(_in_process, cell, todo.study.judge, todo.judged(cell), todo.runs, news, halt): cell
+                for cell in missing
+            }
+            waiting = set(jobs)
+            while waiting:
+                try:
+                    event = news.get(timeout=0.2)
+                    if event.kind == "process":
+                        processes.append(event.done)
+                    else:
+                        tell(event)
+                    continue
+                except Empty:
+                    pass
+                if stop.is_set():
+                    halt.set()
+                    for job in waiting:
+                        job.cancel()
+                    while processes:
+                        os.kill(processes.pop(), signal.SIGTERM)
+                for job in [job for job in waiting if job.done()]:
+                    waiting.discard(job)
+                    error = None if job.cancelled() else job.exception()
+                    if isinstance(error, training.Interrupted):
+                        stopped = error
+                    elif error is not None:
+                        message = str(error) if isinstance(error, UnseenError) else f"{type(error).__name__}: {error}"
+                        failures[jobs[job].label] = message
+                        tell(Event(jobs[job].label, "failed", message=message))
+        while not news.empty():
+            tell(news.get())
+    if stopped is not None or stop.is_set():
+        raise training.Interrupted("Stopped; every cell is saved. Run the same command again to go on.")
+    return failures
+
+
+def _start(news: Any) -> None:
+    """Ctrl-C reaches every process of a terminal; only the first one listens, and asks the others to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    news.put(Event("", "process", os.getpid()))
+
+
+def _in_process(cell: Cell, judge: Judge, folder: Path, runs: Path, news: Any, halt: Any) -> None:
+    if halt.is_set():
+        raise training.Interrupted("Stopped before this cell began.")
+    run_cell(cell, judge, folder, runs, news.put)
+
+
+def run_cell(cell: Cell, judge: Judge, folder: Path, runs: Path, tell: Report) -> None:
+    """Train a cell, judge it along its training and at its end, and write its rows to `folder`."""
+    steps = cell.experiment.recipe.steps
+    home = runs / cell.id
+    home.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(home / ".lock", timeout=0), training.using_threads(cell.experiment.recipe.threads):
+            tell(Event(cell.label, "train", 0, steps))
+            trained = training.train(
+                cell.experiment, runs, progress=lambda done, loss: tell(Event(cell.label, "train", done, steps, loss))
+            )
+            if not (folder / "rows.parquet").is_file():
+                judge_cell(cell, trained, judge, folder, tell)
+    except Timeout as error:
+        raise StudyError(f"Another process is working on {home}. Wait for it, or stop it.") from error
+    tell(Event(cell.label, "done"))
+
+
+def judge_cell(cell: Cell, trained: training.Trained, judge: Judge, folder: Path, tell: Report) -> None:
+    """Rows for the finished network on all images, and for its snapshots on the first ones (`Judge.along`)."""
+    recipe = cell.experiment.recipe
+    suites = judge.resolve(cell.experiment.degradation)
+    images = Backgrounds(judge.images)
+    size = len(images) if judge.limit is None else min(judge.limit, len(images))
+    along = size if judge.along is None else min(judge.along, size)
+    points = [
+        (step, trained.folder / "snapshots" / f"{step}.safetensors", along)
+        for step in recipe.snapshots
+        if step < recipe.steps
+    ]
+    points.append((recipe.steps, trained.checkpoint, size))
+    total, judged, parts = len(suites) * sum(limit for _, _, limit in points), 0, []
+
+    with training.stopping() as stop:
+
+        def progress(suite: str, count: int) -> None:
+            nonlocal judged
+            judged += count
+            tell(Event(cell.label, "judge", judged, total))
+            if stop.is_set():
+                raise training.Interrupted(f"Stopped while judging {cell.id}. Run the same command again to go on.")
+
+        for step, path, limit in points:
+            parts.append(
+                evaluate(
+                    _restorer(path, recipe), suites, images, crop=judge.crop, limit=limit, seed=judge.seed,
+                    ssim=step == recipe.steps, name=cell.id, step=step, progress=progress,
+                )
+            )  # fmt: skip
+    final = _restorer(trained.checkpoint, recipe)
+    for suite in suites:
+        _, batch = next(suite.batches(images, judge.crop, SAMPLE + 1, judge.seed))
+        with torch.inference_mode():
+            _picture(folder / "pictures" / f"{suite.name}.png", apply(final, batch.degraded)[SAMPLE])
+    write_rows(pandas.concat(parts, ignore_index=True), folder / "rows.parquet")
+
+
+def _restorer(path: Path, recipe: Recipe) -> Restorer:
+    return restorer(load_checkpoint(path, recipe.device).network, recipe.device, recipe.precision)
+
+
+def _picture(path: Path, image: torch.Tensor) -> None:
+    write_image(path, image.float().permute(1, 2, 0).numpy())
+
+
+def judge_baselines(todo: Plan, tell: Report) -> None:
+    """Rows of the identity, the median and the box blur, and the pictures of every suite's sample."""
+    path = todo.folder / f"baselines-{todo.judge_id}.parquet"
+    judge, degradation = todo.study.judge, todo.cells[0].experiment.degradation
+    suites = judge.resolve(degradation)
+    if not path.is_file():
+        size = len(todo.images) if judge.limit is None else min(judge.limit, len(todo.images))
+        total, judged, parts = len(suites) * len(BASELINES) * size, 0, []
+
+        def progress(suite: str, count: int) -> None:
+            nonlocal judged
+            judged += count
+            tell(Event("baselines", "judge", judged, total))
+
+        for name, baseline in BASELINES.items():
+            parts.append(
+                evaluate(
+                    baseline,
+                    suites,
+                    todo.images,
+                    crop=judge.crop,
+                    limit=judge.limit,
+                    seed=judge.seed,
+                    name=name,
+                    progress=progress,
+                )
+            )
+        for suite in suites:
+            _, batch = next(suite.batches(todo.images, judge.crop, SAMPLE + 1, judge.seed))
+            _picture(todo.folder / "pictures" / f"{suite.name}-degraded.png", batch.degraded[SAMPLE])
+            _picture(todo.folder / "pictures" / f"{suite.name}-clean.png", batch.clean[SAMPLE])
+            _picture(todo.folder / "pictures" / f"{suite.name}-mask.png", batch.mask[SAMPLE].expand(3, -1, -1))
+        write_rows(pandas.concat(parts, ignore_index=True), path)
+        tell(Event("baselines", "done"))
+
+
+def write_study(todo: Plan, command: str | None) -> None:
+    """`study.json`: what the study asks and which cells answer it, so that a report needs nothing else."""
+    study, degradation = todo.study, todo.cells[0].experiment.degradation
+    numbers = {
+        axis: {
+            str(cell.axes[axis]): float(
+                len(Backgrounds(cell.experiment.backgrounds)) if cell.axes[axis] is None else cell.axes[axis]
+            )
+            for cell in todo.cells
+            if cell.axes[axis] is None or isinstance(cell.axes[axis], int | float)
+        }
+        for axis in study.axes
+        if axis != "seed"
+    }
+    labels = {
+        axis: {
+            str(value): f"all {numbers[axis]['None']:g}"
+            if value is None and "None" in numbers.get(axis, {})
+            else str(value)
+            for value in values
+        }
+        for axis, values in study.axes.items()
+    }
+    suites = [
+        {
+            "name": suite.name,
+            "group": suite.group(degradation),
+            "description": "clean images" if suite.degradation is None else suite.degradation.describe(),
+            "outside": () if suite.degradation is None else suite.degradation.outside(degradation),
+            "images": len(todo.images),
+        }
+        for suite in study.judge.resolve(degradation)
+    ]
+    training.write_json(
+        todo.folder / "study.json",
+        {
+            "study": study.model_dump(mode="json"),
+            "judge": todo.judge_id,
+            "suites": suites,
+            "axis_labels": labels,
+            "axis_numbers": numbers,
+            "cells": [{"id": cell.id, "axes": cell.axes} for cell in todo.cells],
+            "command": command or shlex.join(["unseen", *sys.argv[1:]]),
+        },
+    )

@@ -1,0 +1,143 @@
+"""A study: one experiment, varied along axes. Every combination is a cell, and a cell is an experiment."""
+
+import itertools
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from unseen.errors import ConfigError, UnseenError
+from unseen.evaluation.suites import Judge
+from unseen.experiment import Experiment
+from unseen.ranges import Frozen
+
+Config = TypeVar("Config", bound=Frozen)
+
+
+class Study(Frozen):
+    """`base` is an experiment as a mapping; `axes` maps dotted keys of it to the values they take.
+
+    `curve` is the axis that figures draw along x, and `reference` its value that stands for ordinary training
+    (null: all backgrounds). `judge` says what every cell is tested on.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    question: str
+    base: dict[str, Any] = Field(default_factory=dict)
+    axes: dict[str, tuple[Any, ...]] = Field(default_factory=lambda: {"seed": (0,)})
+    curve: str = "backgrounds.count"
+    reference: Any = None
+    judge: Judge = Judge()
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        empty = [axis for axis, values in self.axes.items() if not values]
+        if empty:
+            raise ValueError(f"axis {empty[0]} has no values")
+        if self.curve in self.axes and self.reference not in self.axes[self.curve]:
+            raise ValueError(
+                f"reference is {self.reference!r}, which is not a value of axis {self.curve}: "
+                f"{list(self.axes[self.curve])}"
+            )
+        self.cells()
+        return self
+
+    def cells(self) -> list[tuple[dict[str, Any], Experiment]]:
+        """Every combination of axis values and its experiment, in order: the last axis varies fastest."""
+        found = []
+        for values in itertools.product(*self.axes.values()):
+            chosen = dict(zip(self.axes, values, strict=True))
+            raw: dict[str, Any] = self.base
+            for key, value in chosen.items():
+                raw = with_value(raw, key, value)
+            found.append((chosen, checked(Experiment, raw, f"a cell of study {self.name} ({chosen})")))
+        return found
+
+
+def with_value(raw: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy of a nested mapping with the value at a dotted key replaced, e.g. `recipe.steps`."""
+    first, _, rest = key.partition(".")
+    inner = raw.get(first)
+    if rest and not isinstance(inner, Mapping | None):
+        raise ConfigError(f"{key!r} cannot be set: {first!r} is {inner!r}, not a mapping.")
+    return {**raw, first: with_value(inner or {}, rest, value) if rest else value}
+
+
+def checked(kind: type[Config], raw: Any, where: str) -> Config:
+    """Validate a configuration; a ConfigError names every wrong key in one line each."""
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(
+            f"{where} cannot be used:\n" + "\n".join(_explain(item) for item in error.errors())
+        ) from error
+
+
+def _explain(item: Any) -> str:
+    place = ".".join(str(part) for part in item["loc"]) or "(whole)"
+    if item["type"] == "extra_forbidden":
+        return f"  {place}: there is no such key. Check its spelling."
+    seen = item.get("input")
+    shown = "" if isinstance(seen, Mapping) or seen is None else f" (seen: {str(seen)[:80]!r})"
+    return f"  {place}: {item['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def read_yaml(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """A YAML file as a mapping, with `key.path=value` changes laid over it and ${VARIABLES} filled in."""
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            f"{path} holds {type(raw).__name__}, expected a mapping with keys such as name, base and axes."
+        )
+    return apply_changes(_fill_in(raw, path), changes)
+
+
+def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """Lay `key.path=value` over a mapping; values are read as YAML."""
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set takes key=value, for example recipe.steps=100, not {change!r}.")
+        try:
+            raw = with_value(raw, key.strip(), yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"The value in --set {change!r} is not YAML: {error}") from error
+    return raw
+
+
+def _fill_in(value: Any, path: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill_in(inner, path) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_fill_in(inner, path) for inner in value]
+    if isinstance(value, str):
+        for name in re.findall(r"\$\{(\w+)\}", value):
+            if name not in os.environ:
+                raise ConfigError(
+                    f"{path} uses ${{{name}}}, which is not set. Set it to the folder that holds the data, for example "
+                    f"export {name}=/path/to/data (see docs/data.md)."
+                )
+            value = value.replace(f"${{{name}}}", os.environ[name])
+    return value
+
+
+def load_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
+    """A study from a YAML file. ConfigError names what is wrong in it."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"There is no study at {path}. Studies are YAML files; see studies/ for examples.")
+    try:
+        return checked(Study, read_yaml(path, changes), str(path))
+    except ConfigError:
+        raise
+    except UnseenError as error:
+        raise ConfigError(f"{path}: {error}") from error
