@@ -88,7 +88,7 @@ def make_record(
     seeds: tuple[int, ...] = (0, 1, 2),
     steps: tuple[int, ...] = STEPS,
     noise: float = 0.01,
-    gain: float = 0.2,
+    gain: float = 0.4,
     kinds: tuple[str, ...] = (),
     pictures: bool = True,
 ) -> StudyRecord:
@@ -114,7 +114,7 @@ def make_record(
                         fading = 0.2 * (1 - late) if suite == "steep" else -0.05 * (1 - late)
                         ratio[suite] = min(end + gain * few * (1 - end) + fading + shift, 1.1)
                     images = 6 if step == steps[-1] else 3
-                    found += rows_of(name, step, images, ratio, 0.02 + 0.006 * few - 0.004 * late, rng)
+                    found += rows_of(name, step, images, ratio, 0.02 + 0.001 * few - 0.004 * late, rng)
                 axis = {"backgrounds.count": count, "seed": seed} | ({"network.kind": kind} if kinds else {})
                 shots = {s.name: picture(folder / f"{name}-{s.name}.png", 16, rng) for s in SUITES} if pictures else {}
                 log = pd.DataFrame({"step": range(50, steps[-1] + 1, 50)})
@@ -277,8 +277,8 @@ def test_the_removal_sentence_names_every_suite_and_where_nothing_is_done(record
     (sentence,) = answer(tabulate(record)).removal
     for suite in UNSEEN:
         values = (pooled_ratio(record, None, suite), pooled_ratio(record, 8, suite))
-        assert f"{suite} {values[0]:.3f} / {values[1]:.3f}" in sentence
-    assert "do next to nothing (below 0.2) on steep (all 270)" in sentence
+        assert f"{suite} {values[0]:.2f} / {values[1]:.2f}" in sentence
+    assert "do next to nothing, which is a ratio below 0.2, on steep (all 270)" in sentence
 
 
 def test_growing_blind_is_said_where_the_rows_show_it_and_only_there(record, tmp_path):
@@ -341,7 +341,9 @@ def test_nothing_undefined_is_printed_as_a_number(page, written):
 
 def test_the_tables_on_disk_hold_the_same_numbers(record, written):
     tables = tabulate(record)
-    summary = pd.read_csv(written / "summary.csv", float_precision="round_trip", dtype={"step": str, "images": str})
+    summary = pd.read_csv(written / "summary.csv", dtype=str)
+    for column in ("mean", "low", "high"):
+        summary[column] = [float(text) for text in summary[column].fillna("nan")]
     ends = summary[summary["step"] == "end"].set_index(["setting", "suite", "quantity"])
     for (name, suite, quantity), estimate in tables.final.items():
         line = ends.loc[(name, suite, quantity)]
@@ -350,9 +352,9 @@ def test_the_tables_on_disk_hold_the_same_numbers(record, written):
     for count, label in ((8, "8"), (None, "all 270")):
         expected = np.mean(mean_unseen(record, count, "psnr_rgb"))
         assert ends.loc[(label, MEAN, "psnr_rgb"), "mean"] == pytest.approx(expected, rel=1e-12)
-    cells = pd.read_csv(written / "cells.csv", float_precision="round_trip")
+    cells = pd.read_csv(written / "cells.csv", dtype=str)
     assert len(cells) == (9 * 3 + 3) * len(SUITES)
-    assert cells["psnr_rgb"].tolist() == tables.cells["psnr_rgb"].tolist()
+    assert [float(text) for text in cells["psnr_rgb"]] == tables.cells["psnr_rgb"].tolist()
     assert set(cells["backgrounds.count"].dropna()) == {"8", "32", "all 270"}
 
 
@@ -370,7 +372,8 @@ def test_along_training_compares_the_same_images(record):
     assert points[-1][1].mean != pytest.approx(tables.of("8", "steep", "psnr_rgb").mean, rel=1e-6)
 
 
-def test_an_unfinished_study_says_what_is_missing(record, tmp_path):
+def test_an_unfinished_study_says_what_is_missing(tmp_path):
+    record = make_record(tmp_path / "record", steps=(4500,))
     cells = tuple(
         dataclasses.replace(cell, rows=None, log=cell.log if place == 8 else None, environment={}, pictures={}, seconds=None)
         if place in (1, 8)
@@ -393,7 +396,7 @@ def test_a_study_of_which_nothing_is_finished_still_has_a_report(record, tmp_pat
 
 
 def test_a_single_seed_has_no_interval_and_says_so(tmp_path):
-    single = make_record(tmp_path / "record", counts=(8, None), seeds=(0,), pictures=False)
+    single = make_record(tmp_path / "record", counts=(8, None), seeds=(0,), steps=(900,), pictures=False)
     text = Page(write_report(single, tmp_path).read_text(encoding="utf-8")).text
     assert "\u00b1" not in text
     assert "with one seed there is no interval, so this cannot be told from noise" in text
@@ -405,7 +408,7 @@ def test_a_single_seed_has_no_interval_and_says_so(tmp_path):
     [
         ({"counts": (None,), "steps": (900,)}, "there is nothing to compare it with"),
         ({"counts": ("faces", "comics", "None"), "steps": (900,)}, "faces"),
-        ({"counts": (8, None), "kinds": ("unet", "resnet"), "steps": (500, 900)}, "For network kind unet: "),
+        ({"counts": (8, None), "kinds": ("unet", "resnet"), "steps": (900,)}, "For network kind unet: "),
     ],
     ids=["one value", "names for values", "two axes"],
 )
@@ -413,13 +416,13 @@ def test_other_shapes_of_study_have_a_report(change, said, tmp_path):
     made = make_record(tmp_path / "record", seeds=(0, 1), pictures=False, **change)
     text = Page(write_report(made, tmp_path).read_text(encoding="utf-8")).text
     assert said in text
-    assert "judged at the end of training only" in text or "steps" in change and len(change["steps"]) > 1
+    assert "judged at the end of training only" in text
 
 
 def test_without_seen_clean_or_a_curve_there_is_a_report(record, tmp_path):
     names = ("steep", "thick")
     cells = tuple(
-        dataclasses.replace(cell, axes={"seed": cell.axes["seed"]}, rows=cell.rows[cell.rows["suite"].isin(names)], log=None)
+        dataclasses.replace(cell, axes={"seed": cell.axes["seed"]}, rows=last_rows(cell)[lambda rows: rows["suite"].isin(names)], log=None)
         for cell in record.cells[:2]
         if cell.rows is not None
     )

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from unseen.errors import UnseenError
     from unseen.evaluation.evaluate import evaluate
     from unseen.evaluation.suites import Suite
-    from unseen.experiment import Experiment
+    from unseen.experiment import Experiment, Recipe
     from unseen.images import read_image, write_image
     from unseen.networks import ResNet, ResNetConfig, UNet, UNetConfig
     from unseen.ranges import Choice, Range
+    from unseen.rows import summarise
     from unseen.seeding import generator
     from unseen.study.run import run_study
     from unseen.study.study import Study
-    from unseen.training import Recipe, train
+    from unseen.training import train
     from unseen.types import Batch, Outcome
 
     __version__: str
@@ -36,7 +37,7 @@ _HOMES = {
     "Pairs": "unseen.data",
     "Rain": "unseen.degradations",
     "Range": "unseen.ranges",
-    "Recipe": "unseen.training",
+    "Recipe": "unseen.experiment",
     "ResNet": "unseen.networks",
     "ResNetConfig": "unseen.networks",
     "Study": "unseen.study.study",
@@ -49,6 +50,7 @@ _HOMES = {
     "load": "unseen.checkpoints",
     "read_image": "unseen.images",
     "run_study": "unseen.study.run",
+    "summarise": "unseen.rows",
     "train": "unseen.training",
     "write_image": "unseen.images",
 }
@@ -77,6 +79,7 @@ __all__ = [
     "load",
     "read_image",
     "run_study",
+    "summarise",
     "train",
     "write_image",
 ]

@@ -7,6 +7,7 @@ flat buffer of bytes, in memory or mapped from a file, so that a patch is a slic
 import hashlib
 import importlib.util
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +61,8 @@ class BackgroundsConfig(Frozen):
     """Which backgrounds.
 
     `source`: "embedded" (photographs inside scikit-image and generated images, always there), "leaves" (generated
-    dead leaves of one `complexity`), or the path of a folder of images.
+    dead leaves of one `complexity`), or the path of a folder of images, in which ${VARIABLES} of the environment
+    may stand.
     `unit`: "photographs" are cut anywhere, anew each time; "patches" are fixed squares of `patch` pixels, each
     cut once from a seeded place: what the paper counts.
     `count`: how many of the unit; None is all there is (of the endless leaves 64; patches need a number).
@@ -208,8 +210,20 @@ def _pool(config: BackgroundsConfig) -> list[_Entry]:
     return _embedded_pool(config.part) if config.source == "embedded" else _leaves_pool(config)
 
 
+def _expanded(source: str) -> Path:
+    """The folder a source names: `~` and ${VARIABLES} filled in only here: configurations hold no machine's paths."""
+    for name in re.findall(r"\$\{(\w+)\}", source):
+        if name not in os.environ:
+            raise ConfigError(
+                f"{source} uses ${{{name}}}, which is not set. Set it to the folder that holds the data: "
+                f"export {name}=/path/to/data (docs/data.md)."
+            )
+        source = source.replace(f"${{{name}}}", os.environ[name])
+    return Path(source).expanduser()
+
+
 def _folder_pool(config: BackgroundsConfig) -> list[_Entry]:
-    folder = Path(config.source).expanduser()
+    folder = _expanded(config.source)
     files = find_images(folder)
     if config.holdout >= len(files):
         raise ConfigError(

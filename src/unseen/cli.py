@@ -220,7 +220,8 @@ def train(
     from unseen import training
 
     experiment = _experiment(config, backgrounds, steps, seed, set_)
-    with progress_bar(json_) as draw:
+    first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"  # of the processes that share the work
+    with progress_bar(json_ or not first) as draw:
         trained = training.train(
             experiment,
             runs,
@@ -228,7 +229,7 @@ def train(
             save_every=save_every,
             progress=lambda done, loss: draw("train", done, experiment.recipe.steps, f"loss {loss:.4f}"),
         )
-    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+    if not first:
         return
     if json_:
         log = (trained.folder / "log.csv").read_text().splitlines()
@@ -365,24 +366,50 @@ def _here(experiment: "Experiment") -> str:
     return experiment.recipe.device if experiment.recipe.device in ("cpu", best_device()) else "cpu"
 
 
+COLUMNS = {
+    "psnr_rgb": "PSNR",
+    "gain_rgb": "gain",
+    "psnr_y": "PSNR Y",
+    "ssim_y": "SSIM Y",
+    "removal_ratio": "removed",
+    "residual": "residual",
+    "removal": "E_R",
+    "reconstruction": "E_B",
+}
+"""What the table of `evaluate` shows, and how its columns are headed."""
+
+
 def _print_summary(summary: Any, groups: dict[str, str], names: list[str]) -> None:
+    """One line per suite and restorer, and the means over the seen and over the unseen suites."""
     from rich.console import Console
     from rich.table import Table
 
-    from unseen.rows import QUANTITIES, display
+    from unseen.rows import display, mean_over
 
-    shown = ("psnr_rgb", "gain_rgb", "psnr_y", "ssim_y", "removal_ratio", "residual", "removal", "reconstruction")
-    console = Console()
-    for suite, group in groups.items():
-        table = Table(title=f"{suite} ({group})", title_justify="left")
-        table.add_column("")
-        for quantity in shown:
-            unit = QUANTITIES[quantity].unit
-            table.add_column(QUANTITIES[quantity].title + (f" {unit}" if unit else ""), justify="right")
-        for name in names:
-            line = summary[(summary.experiment == name) & (summary.suite == suite)].iloc[0]
-            table.add_row(name, *(display(quantity, line[quantity]) for quantity in shown))
-        console.print(table)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("suite", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for title in COLUMNS.values():
+        table.add_column(title, justify="right", no_wrap=True)
+
+    def add(title: str, lines: Any) -> None:
+        for number, name in enumerate(names):
+            line = lines[lines.experiment == name].iloc[0]
+            values = [display(quantity, line[quantity]) for quantity in COLUMNS]
+            table.add_row(title if number == 0 else "", name, *values, end_section=name == names[-1])
+
+    for group in ("seen", "unseen", "clean"):
+        suites = [suite for suite, its in groups.items() if its == group]
+        for suite in suites:
+            add(
+                suite if suite == group else f"{suite}*" if group == "unseen" else suite,
+                summary[summary.suite == suite],
+            )
+        if len(suites) > 1:
+            add(f"MEAN {group}", mean_over(summary, suites))
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    say("* unseen: outside what the model was trained on. PSNR and gain over the input in dB, RGB (Y: of BT.601).")
+    say("removed: removal ratio, 0 did nothing, 1 removed the rain's component; residual and E_B: lower is better.")
 
 
 @app.command()

@@ -8,6 +8,7 @@ import csv
 import json
 import logging
 import math
+import os
 import platform
 import shutil
 import signal
@@ -89,7 +90,7 @@ def train(
 ) -> Trained:
     """Train, or go on training, in `runs/<id>`; nothing is done again if it is finished there.
 
-    `processes` share every batch (start this same program once per process, as Fabric or torchrun do). Raises
+    `processes` share every batch: Fabric starts this same program once more for each, or torchrun has done so. Raises
     TrainingError where the loss is not finite, Interrupted after Ctrl-C or SIGTERM, with the state saved.
     """
     experiment, backgrounds = settle(experiment, backgrounds)
@@ -186,18 +187,24 @@ def train(
             write_json(folder / "environment.json", environment(experiment, fabric.world_size) | {"seconds": seconds()})
             checkpoints.save_network(trained.checkpoint, weights(), experiment, recipe.steps)
             shutil.rmtree(folder / "state", ignore_errors=True)
-        fabric.barrier()
+        if fabric.world_size > 1:
+            fabric.barrier()
+            torch.distributed.destroy_process_group()
     return trained
 
 
 def make_fabric(recipe: Recipe, processes: int = 1) -> Fabric:
     """Lightning Fabric for a resolved recipe, launched."""
-    if recipe.batch % processes:
-        raise ConfigError(f"A batch of {recipe.batch} cannot be shared by {processes} processes.")
+    devices, nodes = processes, 1
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has started the processes, on one machine or several
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    if recipe.batch % (devices * nodes):
+        raise ConfigError(f"A batch of {recipe.batch} cannot be shared by {devices * nodes} processes.")
     precision = "bf16-mixed" if recipe.precision == "bf16" else "32-true"
-    strategy = "ddp" if processes > 1 else "auto"
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    fabric = Fabric(accelerator=recipe.device, devices=processes, strategy=strategy, precision=precision)
+    strategy = "ddp" if devices * nodes > 1 else "auto"
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fabric = Fabric(accelerator=recipe.device, devices=devices, num_nodes=nodes, strategy=strategy, precision=precision)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice about clusters that are not in use
         fabric.launch()

@@ -16,6 +16,7 @@ from unseen.seeding import generator
 from unseen.types import Outcome
 
 LINE = 16  # pixels for a caption
+TILES = ("clean", "degraded", "layer", "mask")
 
 
 def draw_sheet(
@@ -28,15 +29,17 @@ def draw_sheet(
     """
     degradations = [Rain.preset(name, scale) for name in rains]
     apart = unseen_by(scale)
-    sheet = Image.new("RGB", (4 * size, len(rains) * (size + LINE)), "white")
+    sheet = Image.new("RGB", (len(TILES) * size, LINE + len(rains) * (size + LINE)), "white")
     pen = ImageDraw.Draw(sheet)
+    for column, title in enumerate(TILES):
+        pen.text((column * size + 4, 2), title, fill="grey")
     described = []
     for number, (name, rain) in enumerate(zip(rains, degradations, strict=True)):
         clean = images.patches([generator(seed, "preview", number)], size)
         batch = rain.render(clean, rain.sample((size, size), [generator(seed, "preview", name)]))
         psnr = psnr_rgb(Outcome(batch, batch.degraded)).item()
         tiles = (batch.clean, batch.degraded, batch.layer.clamp(max=1), batch.mask)
-        top = number * (size + LINE)
+        top = LINE + number * (size + LINE)
         for column, tile in enumerate(tiles):
             pixels = tile[0].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
             sheet.paste(Image.fromarray(to_bytes(pixels)), (column * size, top + LINE))

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 from unseen.report.tables import MEAN, Estimate, Setting, Tables, axis_title
-from unseen.rows import display
 
 BLIND = 0.2
 """A removal ratio below this is called doing nothing."""
@@ -74,13 +73,14 @@ def listed(items: list[str]) -> str:
 
 def with_interval(estimate: Estimate, unit: str = "dB", scale: float = 1.0, decimals: int = 2) -> str:
     """ "+0.21 dB (-0.40 to +0.82)"."""
-    text = f"{_signed(scale * estimate.mean, decimals)} {unit}"
+    text = f"{signed(scale * estimate.mean, decimals)} {unit}"
     if estimate.has_interval:
-        text += f" ({_signed(scale * estimate.low, decimals)} to {_signed(scale * estimate.high, decimals)})"
+        text += f" ({signed(scale * estimate.low, decimals)} to {signed(scale * estimate.high, decimals)})"
     return text
 
 
-def _signed(value: float, decimals: int) -> str:
+def signed(value: float, decimals: int) -> str:
+    """With its sign, but for zero."""
     text = f"{value:+.{decimals}f}"
     return text[1:] if float(text) == 0 else text
 
@@ -142,12 +142,12 @@ def _gain(tables: Tables, series: str, found: Comparison | None) -> str:
         value, gain = (tables.of(best.name, MEAN, name) for name in (QUANTITY, "gain_rgb"))
         return (
             f"{_of_values(tables, len(known), best)} reaches {value.mean:.2f} dB PSNR on {over}, "
-            f"{_signed(gain.mean, 2)} dB over the input; {why}."
+            f"{signed(gain.mean, 2)} dB over the input; {why}."
         )
     seeds = min(found.unseen.seeds, max(len(s.finished) for s in (found.best, found.reference)))
     numbers = f"{with_interval(found.unseen)} PSNR" if found.unseen.defined else "with no seed in common"
     if found.change.defined:
-        numbers += f" and {_signed(100 * found.change.mean, 1)} % generalisation error"
+        numbers += f" and {signed(100 * found.change.mean, 1)} % generalisation error"
     if found.unseen.has_interval:
         numbers += f" (in brackets 95 % intervals over {count(seeds, 'seed')})"
     seen = (
@@ -199,25 +199,34 @@ def _removal(tables: Tables, series: str, found: Comparison | None) -> str:
     part = [s for s in tables.within(series) if s.finished]
     if not part or not tables.unseen:
         return "Nothing can be said yet about what is removed."
+    ratios = {
+        suite: {s.name: tables.of(s.name, suite, "removal_ratio").mean for s in part} for suite in tables.unseen
+    }
+    known = [suite for suite in tables.unseen if any(not math.isnan(ratio) for ratio in ratios[suite].values())]
+    if not known:
+        return "The removal ratio is undefined on every unseen suite."
     shown = [found.reference, found.best] if found else part[:2]
     names = [ordinary(s) if s.is_reference else s.label for s in shown]
-    values = [
-        f"{suite} "
-        + " / ".join(display("removal_ratio", tables.of(s.name, suite, "removal_ratio").mean) for s in shown)
-        for suite in tables.unseen
-    ]
+    values = [f"{suite} " + " / ".join(_plain(ratios[suite][s.name]) for s in shown) for suite in tables.unseen]
     blind = []
-    for suite in tables.unseen:
-        low = [s for s in part if tables.of(s.name, suite, "removal_ratio").mean < BLIND]
+    for suite in known:
+        low = [s for s in part if ratios[suite][s.name] < BLIND]
         if low:
             who = "every value" if len(low) == len(part) and len(part) > 1 else listed([s.label for s in low])
             blind.append(f"{suite} ({who})")
     end = (
-        f"the networks do next to nothing (below {BLIND:g}) on {listed(blind)}"
+        f"the networks do next to nothing, which is a ratio below {BLIND:g}, on {listed(blind)}"
         if blind
-        else f"on none of them do the networks do nothing (a ratio below {BLIND:g})"
+        else f"on none of them is it below {BLIND:g}, which would be next to nothing"
     )
-    return f"Of the unseen degradation, {' / '.join(names)} removes a share of: {', '.join(values)}; {end}."
+    return (
+        f"The removal ratio (0: did nothing, 1: removed all) on every unseen suite is, for {' / '.join(names)}: "
+        f"{', '.join(values)}; {end}."
+    )
+
+
+def _plain(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def blindings(tables: Tables, setting: Setting) -> list[Blinding]:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from unseen import rows
 from unseen.report import figures, pictures
-from unseen.report.answer import BLIND, Answer, answer, count
+from unseen.report.answer import BLIND, Answer, answer, count, signed
 from unseen.report.tables import (
     MEAN,
     Estimate,
@@ -124,7 +124,7 @@ def _percent(estimate: Estimate) -> Entry:
     if not estimate.defined:
         return Entry("-")
     half = f"\u00b1{100 * estimate.half:.1f}" if estimate.has_interval else ""
-    return Entry(f"{100 * estimate.mean:+.1f} %", half, estimate.mean)
+    return Entry(f"{signed(100 * estimate.mean, 1)} %", half, estimate.mean)
 
 
 def _setting_lines(tables: Tables, entries: Callable[[str], Sequence[Entry]]) -> Iterable[Line]:
@@ -145,13 +145,13 @@ def headline_table(tables: Tables) -> Table:
         clean_worst = Entry(rows.display("psnr_rgb", line.clean_worst), "", _order(line.clean_worst))
         return [
             shown("psnr_rgb", tables.of(name, MEAN, "psnr_rgb"), bold(name, "psnr_rgb")),
+            shown("removal_ratio", tables.of(name, MEAN, "removal_ratio"), bold(name, "removal_ratio")),
+            shown("residual", tables.of(name, MEAN, "residual"), bold(name, "residual")),
+            shown("reconstruction", tables.of(name, MEAN, "reconstruction")),
             shown("gain_rgb", line.unseen, bold(name, "gain_rgb")),
             shown("gain_rgb", line.seen),
             shown("gain_rgb", line.gap),
             _percent(line.change),
-            shown("removal_ratio", tables.of(name, MEAN, "removal_ratio"), bold(name, "removal_ratio")),
-            shown("residual", tables.of(name, MEAN, "residual"), bold(name, "residual")),
-            shown("reconstruction", tables.of(name, MEAN, "reconstruction")),
             shown("psnr_rgb", line.clean),
             clean_worst,
         ]
@@ -165,20 +165,20 @@ def headline_table(tables: Tables) -> Table:
         head=axis_title(tables.curve),
         columns=(
             ("PSNR, dB", "PSNR in RGB, mean over all unseen suites; higher is better"),
-            ("gain, dB", "PSNR of the restored less PSNR of the input, mean over all unseen suites; higher is better"),
-            ("seen gain, dB", "the same on the seen suite"),
-            ("gap, dB", "generalisation gap: seen gain less unseen gain; lower is better, only beside the seen gain"),
-            ("error", "generalisation error: mean MSE over all unseen suites, relative to ordinary training"),
             ("removal ratio", rows.QUANTITIES["removal_ratio"].meaning),
             ("residual", rows.QUANTITIES["residual"].meaning),
             ("E_B", rows.QUANTITIES["reconstruction"].meaning),
+            ("unseen, dB", "PSNR of the restored less PSNR of the input, mean over all unseen suites; higher is better"),
+            ("seen, dB", "the same on the seen suite"),
+            ("gap, dB", "generalisation gap: seen gain less unseen gain; lower is better, only beside the seen gain"),
+            ("change", "mean MSE over all unseen suites, relative to ordinary training; lower is better"),
             ("mean, dB", "PSNR of what is made of a clean image, against it; higher is better"),
             ("worst, dB", "the lowest over images and seeds"),
         ),
         groups=(
-            ("unseen, mean", 2, "unseen"),
-            ("seen against unseen", 3, "seen"),
-            ("unseen, mean", 3, "unseen"),
+            ("mean over unseen suites", 4, "unseen"),
+            ("gain over the input", 3, "seen"),
+            ("error", 1, "unseen"),
             ("clean images", 2, "clean"),
         ),
         lines=tuple(_setting_lines(tables, entries)),
@@ -333,7 +333,7 @@ def _grids(tables: Tables) -> dict[str, list[Grid]]:
             found["curves"].append(Grid(series, panels, suites))
         for n, quantity in enumerate(figures.ALONG):
             if panels := drawn(figures.along(tables, series, quantity), f"a{place}{n}"):
-                title = rows.QUANTITIES[quantity].title
+                title = figures.title_of(quantity)
                 found["along"].append(Grid(f"{title}; {series}" if series else title, panels, pens))
         if plot := figures.losses(tables, series):
             found["loss"].append(Grid(series, drawn([plot], f"l{place}"), pens))
@@ -366,14 +366,14 @@ def _tiles(tables: Tables, said: Answer) -> list[tuple[str, str, str]]:
         if unseen.defined:
             tiles.append((f"{unseen.mean:+.2f} dB", f"PSNR on the mean of all unseen suites, {who}", _range(unseen)))
         if change.defined:
-            tiles.append((f"{100 * change.mean:+.1f} %", "generalisation error", _range(change, 100, " %", 1)))
+            tiles.append((f"{100 * change.mean:+.1f} %", "generalisation error", _range(change, 100.0, " %", 1)))
         if seen.defined:
             tiles.append((f"{seen.mean:+.2f} dB", "PSNR on the seen suite", _range(seen)))
     tiles.append((f"{tables.finished} of {len(tables.record.cells)}", "networks finished", ""))
     return tiles
 
 
-def _range(estimate: Estimate, scale: float = 1, unit: str = " dB", decimals: int = 2) -> str:
+def _range(estimate: Estimate, scale: float = 1.0, unit: str = " dB", decimals: int = 2) -> str:
     if not estimate.has_interval:
         return "no interval: one seed"
     return f"{scale * estimate.low:+.{decimals}f} to {scale * estimate.high:+.{decimals}f}{unit}"
@@ -446,6 +446,7 @@ def html(tables: Tables, said: Answer, found: list[pictures.Sample]) -> str:
         complete=tables.finished == len(tables.record.cells),
         seeds_note=seeds_note(tables),
         headline=headline_table(tables),
+        uneven=len({(len(s.finished), len(s.cells)) for s in tables.settings}) > 1,
         by_suite=suites_table(tables),
         full=full_tables(tables),
         grids=_grids(tables),

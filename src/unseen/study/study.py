@@ -1,8 +1,6 @@
 """A study: one experiment, varied along axes. Every combination is a cell, and a cell is an experiment."""
 
 import itertools
-import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -87,7 +85,7 @@ def _explain(item: Any) -> str:
 
 
 def read_yaml(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
-    """A YAML file as a mapping, with `key.path=value` changes laid over it and ${VARIABLES} filled in."""
+    """A YAML file as a mapping, with `key.path=value` changes laid over it."""
     try:
         raw = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -98,7 +96,7 @@ def read_yaml(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
         raise ConfigError(
             f"{path} holds {type(raw).__name__}, expected a mapping with keys such as name, base and axes."
         )
-    return apply_changes(_fill_in(raw, path), changes)
+    return apply_changes(raw, changes)
 
 
 def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -112,22 +110,6 @@ def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]
         except yaml.YAMLError as error:
             raise ConfigError(f"The value in --set {change!r} is not YAML: {error}") from error
     return raw
-
-
-def _fill_in(value: Any, path: Path) -> Any:
-    if isinstance(value, dict):
-        return {key: _fill_in(inner, path) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_fill_in(inner, path) for inner in value]
-    if isinstance(value, str):
-        for name in re.findall(r"\$\{(\w+)\}", value):
-            if name not in os.environ:
-                raise ConfigError(
-                    f"{path} uses ${{{name}}}, which is not set. Set it to the folder that holds the data, for example "
-                    f"export {name}=/path/to/data (see docs/data.md)."
-                )
-            value = value.replace(f"${{{name}}}", os.environ[name])
-    return value
 
 
 def load_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
