@@ -114,8 +114,8 @@ def check_equal(trained: dict[str, Tensor], written: dict[str, Tensor]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5, help="how often the loops take turns")
-    parser.add_argument("--steps", type=int, default=60, help=f"timed in every run, after {LOG_EVERY} of warm-up")
+    parser.add_argument("--rounds", type=int, default=3, help="how often the loops take turns")
+    parser.add_argument("--steps", type=int, default=50, help=f"timed in every run, after {LOG_EVERY} of warm-up")
     given = parser.parse_args()
     precisions: tuple[Precision, ...] = ("bf16", "fp32") if has_bf16("cpu") else ("fp32",)
     print(f"{processor()}, threads: {given.threads}, {date.today()}; torch {torch.__version__}; "

@@ -116,7 +116,7 @@ def answer(tables: Tables) -> Answer:
     comparisons = tuple(compare(tables, series) for series in tables.series)
     gain, removal, training, caveats = [], [], [], []
     for series, comparison in zip(tables.series, comparisons, strict=True):
-        start = f"For {series}: " if series else ""
+        start = f"{series[0].upper()}{series[1:]}. " if series else ""
         gain.append(start + _gain(tables, series, comparison))
         removal.append(start + _removal(tables, series, comparison))
         training.append(start + _training(tables, series, comparison))
@@ -186,7 +186,8 @@ def _suites(tables: Tables, word: str = "") -> str:
 
 def _noise(found: Comparison, seeds: int) -> str:
     if found.overlap is None:
-        return "with one seed there is no interval, so this cannot be told from noise"
+        few = "one seed" if seeds <= 1 else "one seed of one of the two"
+        return f"with {few} there is no interval, so this cannot be told from noise"
     noise = f"the noise of {count(seeds, 'seed')}"
     if found.overlap:
         paired = found.unseen.has_interval and (found.unseen.low > 0 or found.unseen.high < 0)
@@ -199,9 +200,7 @@ def _removal(tables: Tables, series: str, found: Comparison | None) -> str:
     part = [s for s in tables.within(series) if s.finished]
     if not part or not tables.unseen:
         return "Nothing can be said yet about what is removed."
-    ratios = {
-        suite: {s.name: tables.of(s.name, suite, "removal_ratio").mean for s in part} for suite in tables.unseen
-    }
+    ratios = {suite: {s.name: tables.of(s.name, suite, "removal_ratio").mean for s in part} for suite in tables.unseen}
     known = [suite for suite in tables.unseen if any(not math.isnan(ratio) for ratio in ratios[suite].values())]
     if not known:
         return "The removal ratio is undefined on every unseen suite."
@@ -273,8 +272,8 @@ def _training(tables: Tables, series: str, found: Comparison | None) -> str:
             f"fall while seen PSNR rises{noise}."
         )
     details = [
-        f"on {curve.suite} the removal ratio falls from {curve.highest:.2f} at {curve.from_step:,} steps, its highest, to "
-        f"{curve.last:.2f} at {curve.to_step:,} while seen PSNR rises from {curve.seen_before:.1f} to "
+        f"on {curve.suite} the removal ratio falls from {curve.highest:.2f} at {curve.from_step:,} steps, its highest, "
+        f"to {curve.last:.2f} at {curve.to_step:,} while seen PSNR rises from {curve.seen_before:.1f} to "
         f"{curve.seen_after:.1f} dB"
         for curve in shown
     ]

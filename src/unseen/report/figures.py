@@ -1,6 +1,7 @@
 """Figures: small panels as SVG that takes its colours from the page, and the same panels on one sheet as PNG.
 
 Colours are for colour-blind readers (Okabe and Ito, 2008) and never alone: lines differ in width, dash or marker too.
+This file stays whole because all panels share their pens, scales and limits.
 """
 
 import io
@@ -8,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -50,7 +52,7 @@ VARIABLES: dict[str, tuple[str, str, str]] = {
 }
 """Colours of the page by name: as drawn, and what stands for it on a light and on a dark page."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {  # matplotlib has its own type for the keys
     "font.size": 9.5,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": MUTED,
@@ -73,6 +75,7 @@ _STYLE = {
     "ytick.major.size": 0.0,
     "svg.fonttype": "none",
     "svg.hashsalt": "unseen",
+    "text.parse_math": False,
     "lines.solid_capstyle": "round",
 }
 
@@ -112,7 +115,7 @@ class Pen:
         else:
             axes.vlines(places, low, high, color=self.colour, linewidth=0.9, alpha=0.6, zorder=2)
 
-    def style(self) -> dict[str, object]:
+    def style(self) -> dict[str, Any]:
         return {
             "color": self.colour,
             "linewidth": self.width,
@@ -267,7 +270,9 @@ def _trade_plot(tables: Tables, series: str, settings: Sequence[Setting]) -> Plo
         f"{name}: seen {display('gain_rgb', a.mean)} dB, unseen {display('gain_rgb', b.mean)} dB"
         for name, (a, b) in points.items()
     )
-    return Plot("trade", "Seen against unseen gain", f"Gain over the input, seen against unseen. {words}.", draw, left=0.16)
+    return Plot(
+        "trade", "Seen against unseen gain", f"Gain over the input, seen against unseen. {words}.", draw, left=0.16
+    )
 
 
 def along(tables: Tables, series: str, quantity: str) -> list[Plot]:
@@ -308,7 +313,11 @@ def _along_plot(
         for name, points in lines.items()
     )
     return Plot(
-        f"along-{quantity}-{suite}", suite[0].upper() + suite[1:], f"{found.title} on {suite}. {words}.", draw
+        f"along-{quantity}-{suite}",
+        suite[0].upper() + suite[1:],
+        f"{found.title} on {suite}. {words}.",
+        draw,
+        title_of(quantity),
     )
 
 
@@ -467,11 +476,9 @@ def sheet(plots: Sequence[Plot], pens: Sequence[Pen], columns: int = 3) -> bytes
             axes = figure.add_axes((*corner, (plot.right - plot.left) / columns, 0.7 * tall))
             plot.draw(axes)
             axes.set_title(f"{plot.title} ({plot.note})" if plot.note else plot.title)
-        handles = [Line2D([], [], label=pen.label, **pen.style()) for pen in pens]  # type: ignore[arg-type]
+        handles = [Line2D([], [], label=pen.label, **pen.style()) for pen in pens]
         if handles:
-            figure.legend(
-                handles=handles, loc="upper left", ncols=min(len(handles), 2 * columns + 1), frameon=False
-            )
+            figure.legend(handles=handles, loc="upper left", ncols=min(len(handles), 2 * columns + 1), frameon=False)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     return buffer.getvalue()

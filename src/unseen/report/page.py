@@ -1,10 +1,9 @@
 """The report: one self-contained page, the same as a text with figures beside it, and the tables as CSV."""
 
-import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,68 +13,19 @@ from markupsafe import Markup
 
 from unseen import rows
 from unseen.report import figures, pictures
-from unseen.report.answer import BLIND, Answer, answer, count, signed
-from unseen.report.tables import (
-    MEAN,
-    Estimate,
-    Headline,
-    Tables,
-    axis_title,
-    best_is_clear,
-    cell_label,
-    cells_table,
-    summary_table,
-    tabulate,
-    value_label,
-)
+from unseen.report.answer import BLIND, Answer, answer, count
+from unseen.report.printed import Table, full_tables, headline_table, suites_table
+from unseen.report.tables import Estimate, Tables, cell_label, cells_table, summary_table, tabulate
 from unseen.study.record import CellRecord, StudyRecord
 
-MAIN = ("psnr_rgb", "removal_ratio", "residual")
-"""What the table of suites shows of each."""
-
-BASELINE_TITLES = {"identity": "identity (the input)", "median": "median 5 x 5", "box": "box blur 5 x 5"}
-
 CAPTIONS = {
-    "curves": "Every quantity at the end of training. Shaded bands (seen, mean of unseen) and thin bars (each unseen suite) "
-    "are 95 % t intervals over seeds, cut off where they are far wider than what they are about. Dotted lines are what "
-    "the identity, a median filter and a box blur score on the mean of unseen suites. Orange ground: a removal ratio "
-    f"below {BLIND:g}, which is doing next to nothing.",
+    "curves": "Every quantity at the end of training. Shaded bands (seen, mean of unseen) and thin bars (each unseen "
+    "suite) are 95 % t intervals over seeds, cut off where they are far wider than what they are about. Dotted lines: "
+    "what the identity, a median filter and a box blur score on the mean of unseen suites, and E_R of a perfect "
+    f"remover. Orange ground: a removal ratio below {BLIND:g}, which is doing next to nothing.",
     "along": "The same networks, judged while they were being trained. Bands are 95 % t intervals over seeds.",
     "loss": "Training loss, a running mean; one line for each network.",
 }
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A table's entry: what is printed, what it is sorted by, and whether it is set in bold."""
-
-    text: str
-    half: str = ""
-    order: float | str | None = None
-    bold: bool = False
-    kind: str = "number"
-
-
-@dataclass(frozen=True)
-class Line:
-    """A table's line. `kind` is "setting", "reference" or "baseline"."""
-
-    head: str
-    entries: tuple[Entry, ...]
-    kind: str = "setting"
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """`groups` are (title, number of columns, group of the suite) above `columns`, which are (title, meaning)."""
-
-    head: str
-    columns: tuple[tuple[str, str], ...]
-    lines: tuple[Line, ...]
-    groups: tuple[tuple[str, int, str], ...] = ()
-    title: str = ""
-    heads: tuple[str, ...] = field(default=())
 
 
 def write_report(record: StudyRecord, folder: Path | str) -> Path:
@@ -108,143 +58,6 @@ def _write(path: Path, content: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def shown(quantity: str, estimate: Estimate, bold: bool = False) -> Entry:
-    half = f"\u00b1{rows.display(quantity, estimate.half)}" if estimate.has_interval else ""
-    return Entry(rows.display(quantity, estimate.mean), half, _order(estimate.mean), bold)
-
-
-def _order(value: float) -> float | None:
-    """Infinite values sort at the ends, undefined ones last."""
-    return None if math.isnan(value) else math.copysign(1e9, value) if math.isinf(value) else value
-
-
-def _percent(estimate: Estimate) -> Entry:
-    if not estimate.defined:
-        return Entry("-")
-    half = f"\u00b1{100 * estimate.half:.1f}" if estimate.has_interval else ""
-    return Entry(f"{signed(100 * estimate.mean, 1)} %", half, estimate.mean)
-
-
-def _setting_lines(tables: Tables, entries: Callable[[str], Sequence[Entry]]) -> Iterable[Line]:
-    """A line for each setting and baseline; `entries` makes them from its name."""
-    for setting in tables.settings:
-        note = f"{len(setting.finished)} of {len(setting.cells)}"
-        kind = "reference" if setting.is_reference else "setting"
-        yield Line(setting.name, tuple(entries(setting.name)), kind, note)
-    for name in tables.baselines:
-        yield Line(BASELINE_TITLES.get(name, name), tuple(entries(name)), "baseline", "")
-
-
-def headline_table(tables: Tables) -> Table:
-    """Seen and unseen side by side, and what is harmed."""
-
-    def entries(name: str) -> list[Entry]:
-        line = tables.headlines.get(name, Headline())
-        clean_worst = Entry(rows.display("psnr_rgb", line.clean_worst), "", _order(line.clean_worst))
-        return [
-            shown("psnr_rgb", tables.of(name, MEAN, "psnr_rgb"), bold(name, "psnr_rgb")),
-            shown("removal_ratio", tables.of(name, MEAN, "removal_ratio"), bold(name, "removal_ratio")),
-            shown("residual", tables.of(name, MEAN, "residual"), bold(name, "residual")),
-            shown("reconstruction", tables.of(name, MEAN, "reconstruction")),
-            shown("gain_rgb", line.unseen, bold(name, "gain_rgb")),
-            shown("gain_rgb", line.seen),
-            shown("gain_rgb", line.gap),
-            _percent(line.change),
-            shown("psnr_rgb", line.clean),
-            clean_worst,
-        ]
-
-    best = {q: best_is_clear(tables, [s.name for s in tables.settings], MEAN, q) for q in (*MAIN, "gain_rgb")}
-
-    def bold(name: str, quantity: str) -> bool:
-        return best.get(quantity) == name
-
-    return Table(
-        head=axis_title(tables.curve),
-        columns=(
-            ("PSNR, dB", "PSNR in RGB, mean over all unseen suites; higher is better"),
-            ("removal ratio", rows.QUANTITIES["removal_ratio"].meaning),
-            ("residual", rows.QUANTITIES["residual"].meaning),
-            ("E_B", rows.QUANTITIES["reconstruction"].meaning),
-            ("unseen, dB", "PSNR of the restored less PSNR of the input, mean over all unseen suites; higher is better"),
-            ("seen, dB", "the same on the seen suite"),
-            ("gap, dB", "generalisation gap: seen gain less unseen gain; lower is better, only beside the seen gain"),
-            ("change", "mean MSE over all unseen suites, relative to ordinary training; lower is better"),
-            ("mean, dB", "PSNR of what is made of a clean image, against it; higher is better"),
-            ("worst, dB", "the lowest over images and seeds"),
-        ),
-        groups=(
-            ("mean over unseen suites", 4, "unseen"),
-            ("gain over the input", 3, "seen"),
-            ("error", 1, "unseen"),
-            ("clean images", 2, "clean"),
-        ),
-        lines=tuple(_setting_lines(tables, entries)),
-        title="At a glance",
-    )
-
-
-def suites_table(tables: Tables) -> Table:
-    """PSNR, removal ratio and residual on every suite and on the mean of unseen ones; PSNR alone on clean images."""
-    degraded = [s for s in tables.suites if s.group != "clean"]
-    columns = [(suite.name, suite.group, MAIN) for suite in degraded]
-    if len(tables.unseen) > 1:
-        columns.append((MEAN, "unseen", MAIN))
-    columns += [(name, "clean", ("psnr_rgb",)) for name in tables.clean]
-    names = [s.name for s in tables.settings]
-    best = {(suite, q): best_is_clear(tables, names, suite, q) for suite, _, wanted in columns for q in wanted}
-
-    def entries(name: str) -> list[Entry]:
-        return [
-            shown(q, tables.of(name, suite, q), best[suite, q] == name) for suite, _, wanted in columns for q in wanted
-        ]
-
-    titles = {"psnr_rgb": "PSNR", "removal_ratio": "ratio", "residual": "residual"}
-    return Table(
-        head=axis_title(tables.curve),
-        columns=tuple((titles[q], rows.QUANTITIES[q].meaning) for _, _, wanted in columns for q in wanted),
-        groups=tuple((suite, len(wanted), group) for suite, group, wanted in columns),
-        lines=tuple(_setting_lines(tables, entries)),
-        title="Every suite",
-    )
-
-
-def full_tables(tables: Tables) -> list[Table]:
-    """For each suite every network and baseline with every quantity, at the end of training."""
-    record = tables.record
-    last = tables.cells.groupby("key")["step"].transform("max") if len(tables.cells) else tables.cells["step"]
-    final = tables.cells[tables.cells["step"] == last]
-    found = []
-    for suite in tables.suites:
-        lines = []
-        for line in final[final["suite"] == suite.name].to_dict("records"):
-            cell = record.cells[int(line["key"])] if str(line["key"]).isdecimal() else None
-            values = [
-                Entry(
-                    value_label(record, a, cell.axes.get(a)), "", _axis_order(record, a, cell.axes.get(a)), kind="text"
-                )
-                if cell
-                else Entry("", kind="text")
-                for a in record.axes
-            ]
-            values += [shown(q, Estimate(line[q])) for q in rows.QUANTITIES]
-            head = cell.id if cell else BASELINE_TITLES.get(str(line["key"]), str(line["key"]))
-            lines.append(Line(head, tuple(values), "setting" if cell else "baseline"))
-        columns = [(axis_title(axis), axis) for axis in record.axes]
-        columns += [(_with_unit(q.title, q.unit), q.meaning) for q in rows.QUANTITIES.values()]
-        found.append(Table("network", tuple(columns), tuple(lines), title=suite.name))
-    return found
-
-
-def _with_unit(title: str, unit: str) -> str:
-    return f"{title}, {unit}" if unit else title
-
-
-def _axis_order(record: StudyRecord, axis: str, value: Any) -> float | str:
-    number = record.axis_numbers.get(axis, {}).get(str(value), value)
-    return float(number) if isinstance(number, int | float) else str(value)
 
 
 @dataclass(frozen=True)
@@ -296,7 +109,10 @@ def progress(tables: Tables) -> str:
         )
     missing = [cell_label(tables.record, c) or c.id for c in tables.record.cells if c.rows is None]
     listed = "; ".join(missing[:12]) + (f"; and {len(missing) - 12} more" if len(missing) > 12 else "")
-    return f"This study is unfinished: {done} of {total} networks are done, and all that follows is of those. Missing: {listed}."
+    return (
+        f"This study is unfinished: {done} of {total} networks are done, and all that follows is of those. "
+        f"Missing: {listed}."
+    )
 
 
 def seeds_note(tables: Tables) -> str:
@@ -307,7 +123,10 @@ def seeds_note(tables: Tables) -> str:
         return "One seed for every value: there are no intervals, and none are shown."
     if len(sizes) == 1:
         return f"Mean \u00b1 half the 95 % t interval over {count(max(sizes), 'seed')}."
-    return f"Mean \u00b1 half the 95 % t interval over {min(sizes)} to {max(sizes)} seeds; none where there is a single one."
+    return (
+        f"Mean \u00b1 half the 95 % t interval over {min(sizes)} to {max(sizes)} seeds; "
+        f"none where there is a single one."
+    )
 
 
 @dataclass(frozen=True)

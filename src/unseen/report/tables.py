@@ -1,7 +1,7 @@
 """What a report shows, as tables: settings, their values over seeds, and the same along training.
 
 A *setting* is what cells that differ only in their seed share. Everything is made from rows by `unseen.rows`; here is
-only which cells, which step and which images belong together.
+only which cells, which step and which images belong together, and the file stays whole for that reason.
 """
 
 import itertools
@@ -181,6 +181,7 @@ def _settings(record: StudyRecord, curve: str | None) -> tuple[Setting, ...]:
                 if all(str(cell.axes.get(axis)) == str(wish) for axis, wish in here.items())
             )
             label = "as configured" if curve is None else value_label(record, curve, value)
+            label = f"{label} (trained)" if label in BASELINES else label  # baselines go by their names
             part.append(
                 Setting(
                     name=f"{label}, {series}" if series else label,
@@ -242,7 +243,7 @@ def tabulate(record: StudyRecord) -> Tables:
     final_mean = _with_mean(final, groups["unseen"])
     each: dict[tuple[str, str, str], dict[str, float]] = {}
     for line in final_mean.to_dict("records"):
-        key = owner.get(line["experiment"], line["experiment"])
+        key = str(owner.get(line["experiment"], line["experiment"]))
         for quantity in rows.QUANTITIES:
             if not math.isnan(line[quantity]):
                 each.setdefault((key, line["suite"], quantity), {})[seeds.get(line["experiment"], "")] = line[quantity]
@@ -297,12 +298,14 @@ def _along(
             if not math.isnan(line[quantity]):
                 place = (owner[line["experiment"]], line["suite"], quantity)
                 single.setdefault(place, {})[seeds[line["experiment"]], int(line["step"])] = line[quantity]
-    images = {suite: int(part["images"].max()) for suite, part in summary[summary["suite"] != MEAN].groupby("suite")}
+    images = {
+        str(suite): int(part["images"].max()) for suite, part in summary[summary["suite"] != MEAN].groupby("suite")
+    }
     return curves, single, images
 
 
 def _headlines(tables: Tables, final: pd.DataFrame, long: pd.DataFrame) -> dict[str, Headline]:
-    """The gap and the error per cell, then over seeds; the error is relative to ordinary training of the same series."""
+    """The gap and the error per cell, then over seeds; the error is relative to ordinary training of that series."""
     gaps = _column(final, lambda: rows.generalization_gap(final, tables.seen, tables.unseen), "gap")
     worst = long[long["suite"].isin(tables.clean) & (long["metric"] == "psnr_rgb")]
     found = {}
