@@ -105,16 +105,16 @@ def test_ranges_overlap_where_they_share_a_value(one: Range | Choice, other: Ran
 )
 def test_directions_overlap_modulo_180(one: tuple[float, float], other: tuple[float, float], meet: bool) -> None:
     first, second = Range(low=one[0], high=one[1]), Range(low=other[0], high=other[1])
-    assert overlaps(first, second, 180) is meet
-    assert overlaps(second, first, 180) is meet
+    assert overlaps(first, second, 180.0) is meet
+    assert overlaps(second, first, 180.0) is meet
 
 
 @given(one=ends, other=ends, turns=st.integers(-3, 3))
 @settings(max_examples=150, deadline=None)
 def test_overlap_is_symmetric_and_does_not_see_whole_turns(one: Range, other: Range, turns: int) -> None:
-    meet = overlaps(one, other, 180)
-    assert overlaps(other, one, 180) is meet
-    assert overlaps(Range(low=one.low + 180 * turns, high=one.high + 180 * turns), other, 180) is meet
+    meet = overlaps(one, other, 180.0)
+    assert overlaps(other, one, 180.0) is meet
+    assert overlaps(Range(low=one.low + 180 * turns, high=one.high + 180 * turns), other, 180.0) is meet
     # An independent way, exact because the ends are whole degrees.
     degrees = [{degree % 180 for degree in range(int(each.low), int(each.high) + 1)} for each in (one, other)]
     assert meet is bool(degrees[0] & degrees[1])

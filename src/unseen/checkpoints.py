@@ -4,14 +4,15 @@ No code is ever executed: safetensors holds numbers only.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -25,30 +26,34 @@ FORMAT = "unseen-1"
 
 def replace_with(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole: to a temporary name beside it, then rename. Nothing half-written is ever seen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
-        temporary = Path(handle.name)
+    temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
+            temporary = Path(handle.name)
         write(temporary)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, SafetensorError, RuntimeError) as error:  # a full disk is a RuntimeError to torch.save
         raise CheckpointError(
-            f"{path} could not be written: {error.strerror or error}. Free some space, or choose another folder."
+            f"{path} could not be written: {getattr(error, 'strerror', None) or error}. "
+            "Free some space, or choose another folder."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def save_network(path: Path, weights: dict[str, torch.Tensor], experiment: Experiment, step: int) -> None:
     """Write `weights` with the experiment that made them."""
-    header = {"format": FORMAT, "experiment": experiment.model_dump_json(), "step": str(step)}
+    # One key: safetensors writes several in no order, and the same network should give the same bytes.
+    header = {"unseen": json.dumps({"format": FORMAT, "experiment": experiment.model_dump(mode="json"), "step": step})}
     tensors = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in weights.items()}
     replace_with(path, lambda temporary: save_file(tensors, temporary, metadata=header))
 
 
 class Checkpoint:
-    """A network read from a file. `network` is in evaluation mode on `device`."""
+    """A network read from a file, in evaluation mode on `device`. `content` is a hash of its weights."""
 
     def __init__(self, path: Path, network: nn.Module, experiment: Experiment, step: int, content: str) -> None:
         self.path, self.network, self.experiment, self.step, self.content = path, network, experiment, step, content
@@ -69,7 +74,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         )
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header = _header(file.metadata())
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
@@ -81,13 +86,27 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
             f"{header.get('format')!r}, expected {FORMAT!r}."
         )
     try:
-        experiment = Experiment.model_validate_json(header["experiment"])
-    except (ValidationError, KeyError) as error:
+        experiment = Experiment.model_validate(header["experiment"])
+        step = int(header.get("step", 0))
+    except (ValueError, KeyError) as error:
         raise CheckpointError(f"The experiment in the header of {path} cannot be read: {error}") from error
     network = experiment.network.build()
     fill(network, weights, path)
-    content = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Checkpoint(path, network.to(device).eval(), experiment, int(header.get("step", 0)), content)
+    digest = (
+        hashlib.sha256()
+    )  # of the weights: in the file, the order of the header varies from one writing to the next
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return Checkpoint(path, network.to(device).eval(), experiment, step, digest.hexdigest())
+
+
+def _header(metadata: dict[str, str] | None) -> dict[str, Any]:
+    try:
+        header = json.loads((metadata or {}).get("unseen", "{}"))
+    except ValueError:
+        return {}
+    return header if isinstance(header, dict) else {}
 
 
 def fill(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
@@ -119,14 +138,14 @@ def load(path: str | Path, device: str = "cpu", precision: str = "fp32") -> Rest
 
 
 def restorer(network: nn.Module, device: str | torch.device = "cpu", precision: str = "fp32") -> Restorer:
-    """Wrap a network for use: evaluation mode, no gradients, channels-last, `precision` "fp32" or "bf16", clipped."""
+    """Wrap a network for use: evaluation mode, no gradients, channels-last, `precision` "fp32" or "mixed", clipped."""
     network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     kind = torch.device(device).type
 
     @torch.inference_mode()
     def restore(degraded: Images) -> Images:
         images = degraded.to(device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(kind, torch.bfloat16) if precision == "bf16" else nullcontext():
+        with torch.autocast(kind, torch.bfloat16) if precision in ("mixed", "bf16") else nullcontext():
             restored = network(images)
         return restored.float().clamp(0, 1).to(degraded.device)
 

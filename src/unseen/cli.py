@@ -16,7 +16,6 @@ from unseen.errors import ConfigError, UnseenError
 if TYPE_CHECKING:
     from unseen.experiment import Experiment
     from unseen.study.record import StudyRecord
-    from unseen.types import Restorer
 
 app = typer.Typer(
     name="unseen",
@@ -147,7 +146,7 @@ def doctor(json_: Json = False) -> None:
         "threads": torch.get_num_threads(),
         "device": device,
         "device_name": torch.cuda.get_device_name() if device == "cuda" else device,
-        "precision": "bf16" if has_bf16(device) else "fp32",
+        "precision": "mixed" if has_bf16(device) else "fp32",
         "data": data,
         "data_found": bool(data and Path(data).is_dir()),
     }
@@ -157,7 +156,7 @@ def doctor(json_: Json = False) -> None:
     for key, value in facts.items():
         print(f"{key.replace('_', ' '):12} {'-' if value is None else value}")
     say()
-    say(f"Networks will train and run on {facts['device_name']} in {facts['precision']}.")
+    say(f"Networks will train and run on {facts['device_name']} in {facts['precision']} precision.")
     if data is None:
         say(
             "UNSEEN_DATA is not set: studies on public photographs need it (docs/data.md). Embedded data works without."
@@ -262,20 +261,7 @@ def _experiment(
     ):
         if value is not None:
             raw = with_value(raw, key, value)
-    changed = apply_changes(raw, changes)
-    for part, kind in (("degradation", "Rain"), ("network", "ResNet"), ("recipe.loss", "L1")):
-        changed = _with_kind(changed, part, kind)
-    return checked(Experiment, changed, str(config or "the experiment"))
-
-
-def _with_kind(raw: dict[str, Any], key: str, kind: str) -> dict[str, Any]:
-    """Where a member of a family is given without its kind, the default kind is meant."""
-    from unseen.study.study import with_value
-
-    inner: Any = raw
-    for part in key.split("."):
-        inner = inner.get(part) if isinstance(inner, dict) else None
-    return with_value(raw, f"{key}.kind", kind) if isinstance(inner, dict) and "kind" not in inner else raw
+    return checked(Experiment, apply_changes(raw, changes), str(config or "the experiment"))
 
 
 @app.command()
@@ -298,8 +284,6 @@ def evaluate(
 
     Example: `unseen evaluate runs/0123456789ab --json`
     """
-    import pandas
-
     from unseen.backgrounds import Backgrounds, BackgroundsConfig
     from unseen.checkpoints import load_checkpoint, restorer
     from unseen.evaluation.baselines import BASELINES
@@ -309,19 +293,11 @@ def evaluate(
     from unseen.rows import summarise, summarise_with_intervals, write_rows
     from unseen.study.study import checked
 
-    restorers: dict[str, Restorer] = dict(BASELINES)
-    trained = Experiment()
-    if model not in BASELINES:
+    name, step, restore, trained = model, -1, BASELINES.get(model), Experiment()
+    if restore is None:
         checkpoint = load_checkpoint(model)
-        trained = checkpoint.experiment
-        restorers = {
-            "model": restorer(
-                checkpoint.network,
-                "cpu" if trained.recipe.device == "auto" else _here(trained),
-                trained.recipe.precision,
-            ),
-            **restorers,
-        }
+        name, step, trained = "model", checkpoint.step, checkpoint.experiment
+        restore = restorer(checkpoint.network, _here(trained), trained.recipe.precision)
     if images is not None:
         test = BackgroundsConfig(source=str(images))
     elif trained.backgrounds.source in ("embedded", "leaves") or trained.backgrounds.holdout:
@@ -332,18 +308,15 @@ def evaluate(
     judge: Judge = checked(Judge, raw if suite is None else {**raw, "suites": suite}, "the evaluation")
     suites, pool = judge.resolve(trained.degradation), Backgrounds(test)
     size = len(pool) if limit is None else min(limit, len(pool))
-    parts = []
     with progress_bar(json_) as draw:
         done = 0
-        for name, restore in restorers.items():
 
-            def progress(suite: str, count: int, name: str = name) -> None:
-                nonlocal done
-                done += count
-                draw("evaluate", done, len(restorers) * len(suites) * size, f"{name} on {suite}")
+        def progress(suite: str, count: int) -> None:
+            nonlocal done
+            done += count
+            draw("evaluate", done, len(suites) * size, suite)
 
-            parts.append(judge_restorer(restore, suites, pool, crop=crop, limit=limit, name=name, progress=progress))
-    table = pandas.concat(parts, ignore_index=True)
+        table = judge_restorer(restore, suites, pool, crop=crop, limit=limit, name=name, step=step, progress=progress)
     if rows is not None:
         write_rows(table, rows)
     groups = {suite.name: suite.group(trained.degradation) for suite in suites}
@@ -357,7 +330,7 @@ def evaluate(
             }
         )
         return
-    _print_summary(summarise(table), groups, list(restorers))
+    _print_summary(summarise(table), groups)
 
 
 def _here(experiment: "Experiment") -> str:
@@ -379,13 +352,14 @@ COLUMNS = {
 """What the table of `evaluate` shows, and how its columns are headed."""
 
 
-def _print_summary(summary: Any, groups: dict[str, str], names: list[str]) -> None:
+def _print_summary(summary: Any, groups: dict[str, str]) -> None:
     """One line per suite and restorer, and the means over the seen and over the unseen suites."""
     from rich.console import Console
     from rich.table import Table
 
     from unseen.rows import display, mean_over
 
+    names = list(dict.fromkeys(summary.experiment))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("suite", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -395,7 +369,10 @@ def _print_summary(summary: Any, groups: dict[str, str], names: list[str]) -> No
     def add(title: str, lines: Any) -> None:
         for number, name in enumerate(names):
             line = lines[lines.experiment == name].iloc[0]
-            values = [display(quantity, line[quantity]) for quantity in COLUMNS]
+            values = [
+                "-" if group == "clean" and quantity == "gain_rgb" else display(quantity, line[quantity])
+                for quantity in COLUMNS
+            ]
             table.add_row(title if number == 0 else "", name, *values, end_section=name == names[-1])
 
     for group in ("seen", "unseen", "clean"):
@@ -434,7 +411,7 @@ def restore(
         raise ConfigError(f"--device is auto, cpu, cuda or mps, not {device!r}.")
     chosen = best_device() if device == "auto" else device
     checkpoint = load_checkpoint(model, chosen)
-    network = restorer(checkpoint.network, chosen, "bf16" if has_bf16(chosen) else "fp32")
+    network = restorer(checkpoint.network, chosen, "mixed" if has_bf16(chosen) else "fp32")
     jobs: list[tuple[Path, Path]] = []
     for path in files:
         if path.is_dir():

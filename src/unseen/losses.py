@@ -4,14 +4,14 @@ Every loss is a mean over all pixels of the batch, so that the mean over equal p
 whole, and several processes see the gradient of one.
 """
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from unseen.ranges import Frozen
+from unseen.ranges import Frozen, one_of
 from unseen.types import Batch, Images
 
 
@@ -51,5 +51,7 @@ class Decoupled(Frozen):
 
 ALL = (L1, Charbonnier, Decoupled)
 
-AnyLoss = Annotated[L1 | Charbonnier | Decoupled, Field(discriminator="kind")]
-"""What a configuration may hold where a loss is expected, told apart by `kind`."""
+if TYPE_CHECKING:
+    AnyLoss = L1 | Charbonnier | Decoupled
+else:
+    AnyLoss = one_of(ALL)

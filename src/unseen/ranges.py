@@ -5,7 +5,7 @@ is a range of no width: `width: 3`, `length: {low: 10, high: 20}`, `width: {valu
 """
 
 import math
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, Union
 
 from jaxtyping import Float
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -16,6 +16,18 @@ class Frozen(BaseModel):
     """Base of every configuration: immutable, hashable by value, unknown keys forbidden."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def one_of(members: tuple[type[Frozen], ...]) -> Any:
+    """The type of a field that holds a member of a family, told apart by `kind`; without one, the first member."""
+    first = members[0].model_fields["kind"].default
+
+    def with_kind(value: Any) -> Any:
+        return {"kind": first, **value} if isinstance(value, dict) else value
+
+    if len(members) == 1:
+        return Annotated[members[0], BeforeValidator(with_kind)]
+    return Annotated[Union[members], Field(discriminator="kind"), BeforeValidator(with_kind)]  # noqa: UP007
 
 
 class Range(Frozen):

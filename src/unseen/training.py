@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,7 +99,7 @@ def train(
     if trained.checkpoint.is_file():
         return trained
     recipe = experiment.recipe
-    with using_threads(recipe.threads), stopping() as stop:
+    with using_threads(recipe.threads), stopping() as stop, ExitStack() as ending:
         fabric = make_fabric(recipe, processes)
         pairs = Pairs(
             backgrounds, experiment.degradation, patch=recipe.patch, batch=recipe.batch, seed=experiment.seed,
@@ -118,6 +118,7 @@ def train(
         start, spent = state.step, state.seconds
         log = _Log(folder, start, tensorboard) if fabric.is_global_zero else None
         if log is not None:
+            ending.callback(log.close)
             write_json(folder / "experiment.json", json.loads(experiment.model_dump_json()))
             write_json(folder / "environment.json", environment(experiment, fabric.world_size))
         began = time.monotonic()
@@ -150,7 +151,9 @@ def train(
         for step, batch in enumerate(pairs.between(start, recipe.steps), start):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, step)
-            restored = model(batch.degraded.contiguous(memory_format=torch.channels_last))
+            degraded = batch.degraded.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(fabric.device.type, torch.bfloat16, enabled=recipe.precision == "mixed"):
+                restored = model(degraded)
             loss = recipe.loss(restored, batch)
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(loss)
@@ -183,7 +186,6 @@ def train(
                         "Run the same command again to go on."
                     )
         if log is not None:
-            log.close()
             write_json(folder / "environment.json", environment(experiment, fabric.world_size) | {"seconds": seconds()})
             checkpoints.save_network(trained.checkpoint, weights(), experiment, recipe.steps)
             shutil.rmtree(folder / "state", ignore_errors=True)
@@ -340,7 +342,7 @@ def _load_state(
         raise
     except Exception as error:
         raise CheckpointError(
-            f"The state in {path} cannot be read ({error}). Remove it to start this run again."
+            f"The state in {path} cannot be read ({type(error).__name__}). Remove it to start this run again."
         ) from error
 
 

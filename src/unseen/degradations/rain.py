@@ -271,37 +271,38 @@ def _pixels(
     line = first[streak] + (torch.arange(len(streak), device=device) - before)
 
     # On every line, the run of pixels around the streak's axis, cut to the image.
-    axis = centre_across[streak] + (line - centre_along[streak]) * slope[streak]
+    ahead = line - centre_along[streak]
+    axis = centre_across[streak] + ahead * slope[streak]
     reach = reach_across[streak]
     left = (axis - reach).ceil().clamp_(min=0)
     right_end = torch.minimum((axis + reach).floor(), size_across[streak] - 1.0)
     run = (right_end - left + 1).clamp_(min=0).long()
     owner = torch.arange(len(run), device=device).repeat_interleave(run)
-    offset = torch.arange(len(owner), device=device) - (run.cumsum(0) - run)[owner]
-    place = left[owner] + offset
-    # Both scans give (along, across); the rest is the profile in the streak's own coordinates. The distance to
-    # the axis along a line, times the cosine, is the distance across the streak.
-    streak, line, aside = streak[owner], line[owner], place - axis[owner]
-    along_unit, across_unit = unit_along[streak], unit_across[streak]
-    ahead = line - centre_along[streak]
-    distance = aside * along_unit
-    ahead = ahead / along_unit + aside * across_unit
 
-    profile = torch.stack(
-        (torch.ones_like(breadth), 1 / breadth, half_length / end, 1 / end, chosen(params.brightness)), 1
-    )
-    top_across, fall_across, top_along, fall_along, brightness = profile[streak].unbind(1)
-    across = _smooth(top_across - distance.abs() * fall_across)
-    value = brightness * across * _smooth(top_along - ahead.abs() * fall_along)
+    # What is equal along a run is worked out once per run and then handed to its pixels: that is most of the speed.
+    begin = image[streak] * (height * width) + line.long() * torch.where(steep, width, 1)[streak]
+    pace = torch.where(steep, 1, width)[streak]
+
+    def per_pixel(of_runs: Tensor) -> Tensor:
+        return of_runs.index_select(0, owner)
+
+    place = torch.arange(len(owner), device=device) + per_pixel(left.long() - (run.cumsum(0) - run))
+    index = per_pixel(begin) + place * per_pixel(pace)
+    # The profile in the streak's own coordinates. The distance to the axis along a line, times the cosine, is the
+    # distance across the streak.
+    aside = place - per_pixel(axis)
+    distance = aside * per_pixel(unit_along[streak])
+    ahead = per_pixel(ahead / unit_along[streak]) + aside * per_pixel(unit_across[streak])
+    across = _smooth(1 - distance.abs() * per_pixel((1 / breadth)[streak]))
+    along = _smooth(per_pixel((half_length / end)[streak]) - ahead.abs() * per_pixel((1 / end)[streak]))
+    value = per_pixel(chosen(params.brightness)[streak]) * across * along
     wave = chosen(params.wave)
     if bool((wave[:, 0] > 0).any()):
+        streak = per_pixel(streak)
         depth, cycles, phase = wave[streak].unbind(1)
         turns = cycles * ahead / length[streak] + phase
         value = value * (1 - depth * (0.5 + 0.5 * torch.cos(2 * torch.pi * turns)))
-
-    by_row = steep[streak]
-    row, column = torch.where(by_row, line, place), torch.where(by_row, place, line)
-    return (image[streak] * height + row.long()) * width + column.long(), value
+    return index, value
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -8,6 +8,7 @@ import torch
 from unseen.backgrounds import Backgrounds
 from unseen.errors import UnseenError
 from unseen.evaluation.atoms import atoms
+from unseen.evaluation.baselines import BASELINES
 from unseen.evaluation.suites import Suite
 from unseen.rows import COLUMNS, rows_of
 from unseen.types import Images, Outcome, Restorer
@@ -42,20 +43,27 @@ def evaluate(
     ssim: bool = True,
     name: str = "restorer",
     step: int = -1,
+    baselines: bool = True,
     progress: Progress | None = None,
 ) -> pandas.DataFrame:
     """Rows (see `unseen.rows`) for every suite, image and atom. Deterministic; memory does not grow with the suite.
 
     `restorer` is any callable on images (b, 3, h, w) in [0, 1] that keeps their shape. `images` are cut to their
-    centre `crop` and to the first `limit`. `name` and `step` fill the rows' first columns.
+    centre `crop` and to the first `limit`. `name` and `step` fill the rows' first columns. With `baselines` the rows
+    of the identity, the median and the box blur stand beside the restorer's, under their names: a claim that one of
+    those would pass is void.
     """
+    judged = [(name, step, restorer)]
+    judged += [(other, -1, baseline) for other, baseline in BASELINES.items() if baselines and other != name]
     parts: list[pandas.DataFrame] = []
     for suite in suites:
         for names, batch in suite.batches(images, crop, limit, seed):
-            with torch.inference_mode():
-                outcome = Outcome(batch, apply(restorer, batch.degraded))
-                values = atoms(outcome, ssim)
-            parts.append(rows_of({key: value.numpy() for key, value in values.items()}, name, step, suite.name, names))
+            for who, when, restore in judged:
+                with torch.inference_mode():
+                    values = atoms(Outcome(batch, apply(restore, batch.degraded)), ssim)
+                parts.append(
+                    rows_of({key: value.numpy() for key, value in values.items()}, who, when, suite.name, names)
+                )
             if progress is not None:
                 progress(suite.name, len(names))
     return pandas.concat(parts, ignore_index=True) if parts else pandas.DataFrame(columns=list(COLUMNS))

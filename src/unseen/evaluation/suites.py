@@ -105,4 +105,7 @@ class Judge(Frozen):
         """Names the rows that this judge writes. `content` is the hash of the test images."""
         value: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
         value["images"] = content
+        value["suites"] = [
+            suite.name if suite.name == "seen" else suite.model_dump(mode="json") for suite in self.resolve(Rain())
+        ]
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,7 +1,21 @@
-"""What several networks are made of."""
+"""What all networks share, and what several are made of."""
+
+from abc import abstractmethod
 
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from unseen.ranges import Frozen
+
+
+class NetworkConfig(Frozen):
+    """Base of a network's configuration; `kind` is the network's class name."""
+
+    kind: str
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The network, with fresh weights from torch's global state of randomness."""
 
 
 class Block(nn.Module):

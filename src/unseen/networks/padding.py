@@ -1,11 +1,13 @@
 """Any input size for networks that need a multiple."""
 
 import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
 
 from unseen.types import Images
 
 
-def pad_to_multiple(images: Images, multiple: int) -> Images:
+def pad_to_multiple(images: Images, multiple: int) -> Float[Tensor, "b c padded_h padded_w"]:
     """Grow `images` at the right and the bottom to a multiple of `multiple` pixels, repeating the border.
 
     Crop the result with `[..., :h, :w]`.

@@ -4,17 +4,16 @@ After the residual blocks of EDSR (Lim et al., CVPRW 2017, Fig. 2c), without ups
 and its predecessor train most.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import nn
 
-from unseen.networks.base import Block
-from unseen.ranges import Frozen
+from unseen.networks.base import Block, NetworkConfig
 from unseen.types import Images
 
 
-class ResNetConfig(Frozen):
+class ResNetConfig(NetworkConfig):
     """`skip`: the network predicts a change that is added to its input, instead of the image itself."""
 
     kind: Literal["ResNet"] = "ResNet"
@@ -29,7 +28,8 @@ class ResNetConfig(Frozen):
 class ResNet(nn.Module):
     """RGB in [0, 1] to RGB, the same size; any size from 1 x 1. The output is not clipped."""
 
-    multiple = 1
+    Config: ClassVar = ResNetConfig
+    multiple: int = 1
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()

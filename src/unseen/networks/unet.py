@@ -1,18 +1,17 @@
 """A UNet of residual blocks (Ronneberger et al., MICCAI 2015; residual blocks as in `base.py`)."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from unseen.networks.base import Block
+from unseen.networks.base import Block, NetworkConfig
 from unseen.networks.padding import pad_to_multiple
-from unseen.ranges import Frozen
 from unseen.types import Images
 
 
-class UNetConfig(Frozen):
+class UNetConfig(NetworkConfig):
     """`width` channels at full resolution, doubled at each of `levels` halvings; `blocks` per resolution and way."""
 
     kind: Literal["UNet"] = "UNet"
@@ -31,6 +30,8 @@ class UNet(nn.Module):
     Halves by strided convolutions, doubles by pixel shuffling (Shi et al., CVPR 2016), joins the two ways by
     concatenation and a 1 x 1 convolution.
     """
+
+    Config: ClassVar = UNetConfig
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ from unseen import training
 from unseen.backgrounds import Backgrounds
 from unseen.checkpoints import load_checkpoint, restorer
 from unseen.errors import StudyError, UnseenError
-from unseen.evaluation.baselines import BASELINES
+from unseen.evaluation.baselines import identity
 from unseen.evaluation.evaluate import apply, evaluate
 from unseen.evaluation.suites import Judge
 from unseen.experiment import Experiment, Recipe
@@ -33,6 +33,9 @@ from unseen.rows import write_rows
 from unseen.study.record import StudyRecord, read_study
 from unseen.study.study import Study
 from unseen.types import Restorer
+
+COUNT = "backgrounds.count"
+"""The axis on which None means all."""
 
 SAMPLE = 0
 """Which test image of every suite is kept as a picture."""
@@ -55,10 +58,11 @@ Report = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell with its name: `experiment` is resolved."""
+    """A cell with its name: `experiment` is resolved, and has so many `backgrounds`."""
 
     axes: dict[str, Any]
     experiment: Experiment
+    backgrounds: int
 
     @property
     def id(self) -> str:
@@ -97,16 +101,16 @@ class Plan:
         return tuple(cell for cell in self.cells if not self.finished(cell))
 
 
-def plan(study: Study, runs: str | Path = "runs", threads: int | None = None) -> Plan:
-    """Resolve every cell. Reads the backgrounds, trains nothing."""
+def plan(study: Study, runs: str | Path = "runs") -> Plan:
+    """Resolve every cell; one whose recipe names no threads gets one. Reads the backgrounds, trains nothing."""
     loaded: dict[str, Backgrounds] = {}
     cells = []
     for axes, experiment in study.cells():
         key = experiment.backgrounds.model_dump_json()
         if key not in loaded:
             loaded[key] = Backgrounds(experiment.backgrounds)
-        settled, _ = training.settle(experiment, loaded[key], threads)
-        cells.append(Cell(axes, settled))
+        settled, _ = training.settle(experiment, loaded[key], threads=1)
+        cells.append(Cell(axes, settled, len(loaded[key])))
     images = Backgrounds(study.judge.images)
     return Plan(study, Path(runs), tuple(cells), images, study.judge.id(images.content_hash))
 
@@ -116,7 +120,6 @@ def run_study(
     runs: str | Path = "runs",
     *,
     workers: int | None = None,
-    threads: int | None = None,
     command: str | None = None,
     report: Report | None = None,
 ) -> StudyRecord:
@@ -125,9 +128,7 @@ def run_study(
 
     Cells that fail do not hold up the others; StudyError names them at the end. Ctrl-C saves and raises Interrupted.
     """
-    if threads is None and workers is not None:
-        threads = max(1, (os.cpu_count() or 1) // workers)
-    todo = plan(study, runs, threads)
+    todo = plan(study, runs)
     tell = report or (lambda event: None)
     write_study(todo, command)
     judge_baselines(todo, tell)
@@ -260,7 +261,7 @@ def judge_cell(cell: Cell, trained: training.Trained, judge: Judge, folder: Path
             parts.append(
                 evaluate(
                     _restorer(path, recipe), suites, images, crop=judge.crop, limit=limit, seed=judge.seed,
-                    ssim=step == recipe.steps, name=cell.id, step=step, progress=progress,
+                    ssim=step == recipe.steps, name=cell.id, step=step, baselines=False, progress=progress,
                 )
             )  # fmt: skip
     final = _restorer(trained.checkpoint, recipe)
@@ -286,68 +287,62 @@ def judge_baselines(todo: Plan, tell: Report) -> None:
     suites = judge.resolve(degradation)
     if not path.is_file():
         size = len(todo.images) if judge.limit is None else min(judge.limit, len(todo.images))
-        total, judged, parts = len(suites) * len(BASELINES) * size, 0, []
+        judged = 0
 
         def progress(suite: str, count: int) -> None:
             nonlocal judged
             judged += count
-            tell(Event("baselines", "judge", judged, total))
+            tell(Event("baselines", "judge", judged, len(suites) * size))
 
-        for name, baseline in BASELINES.items():
-            parts.append(
-                evaluate(
-                    baseline,
-                    suites,
-                    todo.images,
-                    crop=judge.crop,
-                    limit=judge.limit,
-                    seed=judge.seed,
-                    name=name,
-                    progress=progress,
-                )
-            )
+        rows = evaluate(
+            identity, suites, todo.images, crop=judge.crop, limit=judge.limit, seed=judge.seed, name="identity",
+            progress=progress,
+        )  # fmt: skip
         for suite in suites:
             _, batch = next(suite.batches(todo.images, judge.crop, SAMPLE + 1, judge.seed))
             _picture(todo.folder / "pictures" / f"{suite.name}-degraded.png", batch.degraded[SAMPLE])
             _picture(todo.folder / "pictures" / f"{suite.name}-clean.png", batch.clean[SAMPLE])
             _picture(todo.folder / "pictures" / f"{suite.name}-mask.png", batch.mask[SAMPLE].expand(3, -1, -1))
-        write_rows(pandas.concat(parts, ignore_index=True), path)
+        write_rows(rows, path)
         tell(Event("baselines", "done"))
 
 
 def write_study(todo: Plan, command: str | None) -> None:
     """`study.json`: what the study asks and which cells answer it, so that a report needs nothing else."""
-    study, degradation = todo.study, todo.cells[0].experiment.degradation
+    study = todo.study
+    degradations = {cell.experiment.degradation for cell in todo.cells}
     numbers = {
-        axis: {
-            str(cell.axes[axis]): float(
-                len(Backgrounds(cell.experiment.backgrounds)) if cell.axes[axis] is None else cell.axes[axis]
-            )
-            for cell in todo.cells
-            if cell.axes[axis] is None or isinstance(cell.axes[axis], int | float)
-        }
+        axis: {str(cell.axes[axis]): number for cell in todo.cells if (number := _number(cell, axis)) is not None}
         for axis in study.axes
         if axis != "seed"
     }
     labels = {
         axis: {
-            str(value): f"all {numbers[axis]['None']:g}"
-            if value is None and "None" in numbers.get(axis, {})
+            str(value): "none"
+            if value is None and axis != COUNT
+            else f"all {numbers[axis]['None']:g}"
+            if value is None
             else str(value)
             for value in values
         }
         for axis, values in study.axes.items()
     }
-    suites = [
-        {
-            "name": suite.name,
-            "group": suite.group(degradation),
-            "description": "clean images" if suite.degradation is None else suite.degradation.describe(),
-            "outside": () if suite.degradation is None else suite.degradation.outside(degradation),
-            "images": len(todo.images),
-        }
-        for suite in study.judge.resolve(degradation)
-    ]
+    size = len(todo.images) if study.judge.limit is None else min(study.judge.limit, len(todo.images))
+    suites = []
+    for suite in study.judge.resolve(todo.cells[0].experiment.degradation):
+        own = suite.name == "seen"  # every cell's own training degradation
+        groups = {"seen"} if own else {suite.group(degradation) for degradation in degradations}
+        outside = [] if own or suite.degradation is None else [suite.degradation.outside(each) for each in degradations]
+        description = "clean images" if suite.degradation is None else suite.degradation.describe()
+        suites.append(
+            {
+                "name": suite.name,
+                "group": groups.pop() if len(groups) == 1 else "mixed",
+                "description": "what each network was trained on" if own and len(degradations) > 1 else description,
+                "outside": [factor for factor in (outside[0] if outside else ()) if all(factor in o for o in outside)],
+                "images": size,
+            }
+        )
     training.write_json(
         todo.folder / "study.json",
         {
@@ -360,3 +355,11 @@ def write_study(todo: Plan, command: str | None) -> None:
             "command": command or shlex.join(["unseen", *sys.argv[1:]]),
         },
     )
+
+
+def _number(cell: Cell, axis: str) -> float | None:
+    """Where a cell lies on an axis of numbers; "all" backgrounds lie at how many there are."""
+    value = cell.axes[axis]
+    if value is None and axis == COUNT:
+        return float(cell.backgrounds)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,494 @@
+"""One set of laws for every degradation, and what rain promises besides.
+
+A new member of `ALL` is tested with its defaults by being listed; rain is tested with each of its presets too.
+"""
+
+import math
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from unseen.degradations import ALL, AnyDegradation, Degradation, Rain, mask_of
+from unseen.degradations.rain import PRESETS, TESTS, TRAINING, RainParams, streaks, unseen_by
+from unseen.errors import ConfigError
+from unseen.ranges import Choice, Range
+from unseen.seeding import generator
+from unseen.types import Batch
+
+EVERY: list[Degradation] = [
+    *(kind() for kind in ALL),
+    *(Rain.preset(name) for name in PRESETS),
+    Rain(name="a screen", blend="screen", length=12, width={"values": [1, 2, 3]}),
+    Rain(name="now and then", spread=20, variation=0.5, layers={"values": [0, 2]}),
+]
+"""Every degradation with its defaults, every named rain, and some that use what the named ones do not."""
+
+SIZES = [(1, 1), (7, 33), (128, 96)]
+
+DEGRADATION: TypeAdapter[Rain] = TypeAdapter(AnyDegradation)
+
+
+def name_of(degradation: Degradation) -> str:
+    return degradation.name or type(degradation).__name__
+
+
+every_degradation = pytest.mark.parametrize("degradation", EVERY, ids=name_of)
+
+
+def rngs(count: int, *address: str | int) -> list[torch.Generator]:
+    return [generator(0, "test", *address, index) for index in range(count)]
+
+
+def clean_of(size: tuple[int, int], count: int = 2, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return 0.9 * torch.rand(count, 3, *size, generator=generator(0, "clean"), dtype=dtype)
+
+
+def degraded(degradation: Degradation, clean: torch.Tensor) -> Batch:
+    size = (clean.shape[2], clean.shape[3])
+    return degradation.render(clean, degradation.sample(size, rngs(len(clean))))
+
+
+def tensors(batch: Batch) -> dict[str, torch.Tensor]:
+    return {field.name: getattr(batch, field.name) for field in fields(Batch) if field.name != "labels"} | batch.labels
+
+
+# --- laws of every degradation
+
+
+@every_degradation
+def test_unmasked_pixels_are_clean_pixels(degradation: Degradation, photos: torch.Tensor) -> None:
+    batch = degraded(degradation, photos)
+    change = (batch.degraded - batch.clean).abs().amax(1, keepdim=True)
+    assert (change[batch.mask == 0] <= degradation.mask_threshold).all()
+    assert (change[batch.mask == 1] > degradation.mask_threshold).all()
+    assert batch.mask.unique().tolist() in ([0, 1], [0], [1])
+
+
+@every_degradation
+def test_what_is_degraded_stays_in_range_and_the_clean_images_stay_as_they_were(
+    degradation: Degradation, photos: torch.Tensor
+) -> None:
+    before = photos.clone()
+    batch = degraded(degradation, photos)
+    assert batch.degraded.min() >= 0
+    assert batch.degraded.max() <= 1
+    assert batch.layer.min() >= 0
+    assert torch.equal(photos, before)
+    assert torch.equal(batch.clean, before)
+
+
+@every_degradation
+def test_a_degradation_degrades(degradation: Degradation, photos: torch.Tensor) -> None:
+    assert degraded(degradation, photos).mask.mean() > 0.02
+
+
+@every_degradation
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_any_size_is_degraded(degradation: Degradation, size: tuple[int, int]) -> None:
+    batch = degraded(degradation, clean_of(size))
+    assert batch.degraded.shape == (2, 3, *size)
+    assert batch.layer.shape == batch.mask.shape == (2, 1, *size)
+    assert batch.degraded.isfinite().all()
+    assert all(values.shape == (2,) and values.isfinite().all() for values in batch.labels.values())
+
+
+@every_degradation
+def test_the_same_address_gives_the_same_pixels(degradation: Degradation, photos: torch.Tensor) -> None:
+    one, other = tensors(degraded(degradation, photos)), tensors(degraded(degradation, photos))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@every_degradation
+def test_rendering_the_same_parameters_again_gives_the_same_pixels(
+    degradation: Degradation, photos: torch.Tensor
+) -> None:
+    params = degradation.sample((64, 64), rngs(4))
+    one, other = degradation.render(photos, params), degradation.render(photos, params)
+    assert torch.equal(one.degraded, other.degraded)
+
+
+@every_degradation
+def test_an_image_is_degraded_alike_alone_and_in_a_batch(degradation: Degradation, photos: torch.Tensor) -> None:
+    together = tensors(degraded(degradation, photos))
+    for index in range(len(photos)):
+        params = degradation.sample((64, 64), [rngs(len(photos))[index]])
+        alone = tensors(degradation.render(photos[index : index + 1], params))
+        for name, values in alone.items():
+            assert torch.equal(values[0], together[name][index]), name
+
+
+@every_degradation
+def test_sampling_leaves_the_global_state_of_randomness_alone(degradation: Degradation) -> None:
+    before = torch.get_rng_state()
+    degraded(degradation, clean_of((32, 32)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_degradation
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=str)
+def test_rendering_keeps_the_type_of_the_images(degradation: Degradation, dtype: torch.dtype) -> None:
+    clean = clean_of((40, 40))
+    params = degradation.sample((40, 40), rngs(2))
+    single, other = degradation.render(clean, params), degradation.render(clean.to(dtype), params)
+    assert {other.degraded.dtype, other.layer.dtype, other.mask.dtype} == {dtype}
+    assert torch.allclose(other.degraded.float(), single.degraded, atol=1e-6 if dtype == torch.float64 else 5e-3)
+
+
+@pytest.mark.gpu
+@every_degradation
+def test_a_gpu_renders_what_the_cpu_renders(degradation: Degradation, photos: torch.Tensor) -> None:
+    params = degradation.sample((64, 64), rngs(4))
+    here, there = degradation.render(photos, params), degradation.render(photos.cuda(), params)
+    assert {there.degraded.device.type, there.layer.device.type, there.mask.device.type} == {"cuda"}
+    assert torch.allclose(there.degraded.cpu(), here.degraded, atol=1e-4)
+
+
+@every_degradation
+def test_a_degradation_survives_json(degradation: Degradation) -> None:
+    assert DEGRADATION.validate_json(degradation.model_dump_json()) == degradation
+
+
+@every_degradation
+def test_a_degradation_is_never_outside_itself(degradation: Degradation) -> None:
+    assert degradation.outside(degradation) == ()
+
+
+@every_degradation
+def test_outside_is_mutual(degradation: Degradation) -> None:
+    for other in EVERY:
+        assert degradation.outside(other) == other.outside(degradation)
+
+
+@every_degradation
+def test_a_degradation_says_what_it_is(degradation: Degradation) -> None:
+    assert degradation.describe().startswith(name_of(degradation))
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_every_kind_is_named_after_its_class_and_refuses_unknown_keys(kind: type[Degradation]) -> None:
+    assert kind().model_dump()["kind"] == kind.__name__
+    assert set(kind.factors) <= set(kind.model_fields)
+    with pytest.raises(ValidationError, match="widht"):
+        kind.model_validate({"widht": 3})
+
+
+def test_another_kind_is_outside_in_its_kind() -> None:
+    class Other(Degradation):
+        pass
+
+    assert Other().outside(Rain()) == ("kind",)
+
+
+def test_the_mask_is_where_any_colour_changed_by_more_than_the_threshold() -> None:
+    clean = torch.full((1, 3, 1, 4), 0.5, dtype=torch.float64)
+    rained = clean.clone()
+    rained[0, 1, 0] += torch.tensor([0.0, 0.0199, 0.0201, -0.0201], dtype=torch.float64)
+    assert mask_of(rained, clean).flatten().tolist() == [0, 0, 1, 1]
+    assert mask_of(rained, clean, 0.01).flatten().tolist() == [0, 1, 1, 1]
+
+
+# --- rain, streak by streak
+
+
+def one_streak(
+    row: float = 40, column: float = 40, *, length: float = 20, width: float = 4, direction: float = 0,
+    brightness: float = 0.5, wave: tuple[float, float, float] = (0.0, 1.0, 0.0), defocus: float = 0,
+) -> RainParams:  # fmt: skip
+    one = torch.ones(1)
+    return RainParams(
+        image=torch.zeros(1, dtype=torch.long), row=row * one, column=column * one, length=length * one,
+        width=width * one, direction=direction * one, brightness=brightness * one, wave=torch.tensor([wave]),
+        defocus=defocus * one, veil=0 * one, airlight=one, exposure=one, saturation=one, labels={},
+    )  # fmt: skip
+
+
+def drawn(params: RainParams, size: tuple[int, int] = (81, 81)) -> torch.Tensor:
+    return streaks(params, 1, size)[0, 0].double()
+
+
+def moments(layer: torch.Tensor) -> torch.Tensor:
+    """Second central moments, rows first, (2, 2)."""
+    places = torch.stack(torch.meshgrid(*(torch.arange(side).double() for side in layer.shape), indexing="ij")).flatten(
+        1
+    )
+    weight = layer.flatten() / layer.sum()
+    apart = places - (places * weight).sum(1, keepdim=True)
+    return (apart * weight) @ apart.T
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 20, 60])
+@pytest.mark.parametrize("width", [1, 2, 4.5, 9])
+def test_the_peak_of_a_streak_does_not_depend_on_its_length_or_width(length: float, width: float) -> None:
+    layer = drawn(one_streak(length=length, width=width, brightness=0.5))
+    assert layer.max() == 0.5
+    assert layer[40, 40] == 0.5
+
+
+def test_a_streak_has_its_width_and_its_length_at_half_its_height() -> None:
+    layer = drawn(one_streak(length=24, width=6, brightness=1))
+    assert layer[40, 40 + 3] == pytest.approx(0.5, abs=1e-5)
+    assert layer[40 + 12, 40] == pytest.approx(0.5, abs=1e-5)
+    assert layer[40, 40 + 6] == 0
+    assert layer[40 + 15, 40] == 0
+
+
+@pytest.mark.parametrize("direction", [-80, -45, -20, 0, 30, 45, 60, 90])
+def test_the_brightness_of_a_streak_in_all_does_not_depend_on_its_direction(direction: float) -> None:
+    upright = drawn(one_streak(length=24, width=4)).sum().item()
+    assert drawn(one_streak(length=24, width=4, direction=direction)).sum().item() == pytest.approx(upright, rel=0.02)
+
+
+@pytest.mark.parametrize("direction", [-85, -60, -44, -10, 0, 10, 44, 46, 60, 90])
+def test_a_streak_lies_along_its_direction(direction: float) -> None:
+    """The main axis of its second moments; at 0 it is vertical, and positive leans right at the top."""
+    spread = moments(drawn(one_streak(length=40, width=2, direction=direction)))
+    values, axes = torch.linalg.eigh(spread)
+    down, right = axes[:, 1].tolist()
+    assert values[1] > 20 * values[0]
+    found = math.degrees(math.atan2(-right, down))
+    assert (found - direction + 90) % 180 - 90 == pytest.approx(0, abs=0.5)
+
+
+def test_a_streak_at_0_is_vertical_and_at_90_horizontal() -> None:
+    upright, lying = drawn(one_streak(length=40, width=2)), drawn(one_streak(length=40, width=2, direction=90))
+    assert (upright > 0).any(1).sum() > 35
+    assert (upright > 0).any(0).sum() < 5
+    assert torch.allclose(lying, upright.T, atol=1e-4)
+
+
+def test_a_positive_direction_leans_right_at_the_top() -> None:
+    lit = drawn(one_streak(length=40, width=2, direction=30)) > 0.2
+    top, bottom = lit[:30].any(0).nonzero().double().mean(), lit[51:].any(0).nonzero().double().mean()
+    assert top > 40 > bottom
+
+
+def test_directions_repeat_after_half_a_turn() -> None:
+    assert torch.allclose(drawn(one_streak(direction=20)), drawn(one_streak(direction=200)), atol=1e-4)
+
+
+def test_a_streak_is_cut_by_the_border_and_not_moved() -> None:
+    whole = drawn(one_streak(direction=25, length=50))
+    for top, left in ((0, 35), (37, 0), (30, 42)):
+        moved = one_streak(40 - top, 40 - left, direction=25, length=50)
+        assert torch.allclose(drawn(moved, (30, 30)), whole[top : top + 30, left : left + 30], atol=1e-5)
+
+
+def test_a_streak_outside_the_image_leaves_nothing() -> None:
+    for row, column in ((-60, 40), (40, -60), (160, 40), (40, 160)):
+        assert not drawn(one_streak(row, column, direction=30)).any()
+
+
+def test_a_wave_only_darkens() -> None:
+    plain, waved = drawn(one_streak(length=40)), drawn(one_streak(length=40, wave=(0.6, 1.5, 0.2)))
+    assert (waved <= plain + 1e-6).all()
+    assert (waved >= 0.4 * plain - 1e-6).all()
+    assert waved.sum() < 0.9 * plain.sum()
+
+
+def test_defocus_widens_a_streak_and_keeps_its_peak() -> None:
+    sharp, soft = drawn(one_streak(width=3)), drawn(one_streak(width=3, defocus=3))
+    assert soft.max() == sharp.max()
+    assert moments(soft)[1, 1] > 2 * moments(sharp)[1, 1]
+
+
+def reordered(params: RainParams, order: torch.Tensor) -> RainParams:
+    count = len(params.image)
+    values: dict[str, Any] = {field.name: getattr(params, field.name) for field in fields(RainParams)}
+    per_streak = ("image", "row", "column", "length", "width", "direction", "brightness", "wave")
+    assert all(len(values[name]) == count for name in per_streak)
+    return RainParams(**(values | {name: values[name][order] for name in per_streak}))
+
+
+@pytest.mark.parametrize("name", ["dense", "layered"])
+def test_the_order_of_streaks_does_not_change_a_bit(name: str) -> None:
+    params = Rain.preset(name).sample((48, 48), rngs(3))
+    order = torch.randperm(len(params.image), generator=generator(0, "order"))
+    assert torch.equal(streaks(params, 3, (48, 48)), streaks(reordered(params, order), 3, (48, 48)))
+
+
+def test_streaks_are_drawn_alike_in_one_go_and_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = Rain.preset("layered").sample((48, 48), rngs(3))
+    at_once = streaks(params, 3, (48, 48))
+    monkeypatch.setattr("unseen.degradations.rain.CHUNK", 7)
+    assert torch.equal(streaks(params, 3, (48, 48)), at_once)
+
+
+def test_streaks_that_overlap_add_up() -> None:
+    one = one_streak()
+    both = RainParams(
+        **{
+            field.name: torch.cat((getattr(one, field.name),) * 2)
+            if field.name in ("image", "row", "column", "length", "width", "direction", "brightness", "wave")
+            else getattr(one, field.name)
+            for field in fields(RainParams)
+        }
+    )
+    assert torch.equal(drawn(both), 2 * drawn(one))
+
+
+# --- rain, drop by drop
+
+
+@pytest.mark.parametrize("size", [(16, 16), (40, 90), (128, 128)], ids=str)
+@pytest.mark.parametrize("quantity", [3, 20])
+def test_the_number_of_drops_per_area_does_not_depend_on_the_crop(size: tuple[int, int], quantity: float) -> None:
+    rain = Rain(quantity=quantity)
+    images = 400
+    params = rain.sample(size, rngs(images, "drops"))
+    inside = (
+        (params.row >= -0.5) & (params.row < size[0] - 0.5) & (params.column >= -0.5) & (params.column < size[1] - 0.5)
+    ).sum()
+    expected = images * quantity * size[0] * size[1] / 10_000
+    assert abs(inside.item() - expected) < 4 * expected**0.5
+    assert params.labels["quantity"].unique().tolist() == [quantity]
+
+
+def test_the_rain_in_a_crop_is_as_dense_as_in_the_whole() -> None:
+    """Streaks that begin outside reach in: without them small crops would be drier at their borders."""
+    rain = Rain(length=30, width=3, quantity=15, brightness=0.5, direction=0)
+    means = {
+        side: streaks(rain.sample((side, side), rngs(count, "dense")), count, (side, side)).mean((1, 2, 3))
+        for side, count in ((16, 1500), (96, 60))
+    }
+    errors = {side: values.std().item() / len(values) ** 0.5 for side, values in means.items()}
+    apart = means[16].mean().item() - means[96].mean().item()
+    assert abs(apart) < 4 * math.hypot(errors[16], errors[96])
+
+
+def test_every_drop_is_drawn_from_its_range() -> None:
+    rain = Rain.preset("layered", spread=10)
+    params = rain.sample((64, 64), rngs(50))
+    for name in ("length", "width", "brightness"):
+        values, parameter = getattr(params, name), getattr(rain, name)
+        assert values.min() >= parameter.low
+        assert values.max() <= parameter.high
+    assert params.direction.min() >= rain.direction.low - 10
+    assert params.direction.max() <= rain.direction.high + 10
+    assert params.width.unique().tolist() == [1, 3, 5]
+
+
+def test_labels_are_the_means_over_an_images_drops() -> None:
+    params = Rain.preset("large").sample((64, 64), rngs(3))
+    for index in range(3):
+        mine = params.image == index
+        for name in ("length", "width", "direction"):
+            expected = getattr(params, name)[mine].double().mean().item()
+            assert params.labels[name][index].item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_without_drops_the_image_is_clean(photos: torch.Tensor) -> None:
+    batch = degraded(Rain(quantity=0), photos)
+    assert torch.equal(batch.degraded, photos)
+    assert not batch.mask.any()
+    assert all(values.isfinite().all() for values in batch.labels.values())
+
+
+# --- rain on images
+
+
+def test_adding_is_the_clipped_sum(photos: torch.Tensor) -> None:
+    batch = degraded(Rain.preset("dense"), photos)
+    assert torch.equal(batch.degraded, (batch.clean + batch.layer).clamp(0, 1))
+
+
+def test_screen_blending_never_exceeds_adding_nor_white(photos: torch.Tensor) -> None:
+    added = degraded(Rain.preset("dense"), photos)
+    screened = degraded(Rain.preset("dense", blend="screen"), photos)
+    assert torch.equal(added.layer, screened.layer)
+    assert added.layer.max() > 1  # several streaks, so that the bound says something
+    assert (screened.degraded <= added.degraded + 1e-6).all()
+    assert (screened.degraded >= photos - 1e-6).all()
+    assert torch.allclose(screened.degraded, 1 - (1 - photos) * (1 - added.layer.clamp(max=1)), atol=1e-6)
+
+
+def test_a_full_veil_is_the_airlight(photos: torch.Tensor) -> None:
+    assert torch.allclose(degraded(Rain(veil=1, airlight=0.7), photos).degraded, torch.tensor(0.7))
+
+
+def test_exposure_and_saturation_change_the_tone(photos: torch.Tensor) -> None:
+    assert torch.allclose(degraded(Rain(quantity=0, exposure=0.5), photos).degraded, photos / 2, atol=1e-6)
+    grey = degraded(Rain(quantity=0, saturation=0), photos).degraded
+    assert torch.allclose(grey, photos.mean(1, keepdim=True).expand_as(photos), atol=1e-6)
+
+
+# --- named rains
+
+
+def test_scaling_a_preset_scales_sizes_down_to_a_pixel_and_nothing_else() -> None:
+    whole, half = Rain.preset("large"), Rain.preset("large", scale=0.5)
+    assert half.width == Choice(values=(1, 1.5, 2.5, 3.5, 4.5))
+    assert half.length == Range(low=2.5, high=30)
+    assert whole.model_copy(update={"width": half.width, "length": half.length}) == half
+    assert Rain.preset("short", scale=1 / 16).length == Range(low=1, high=1)
+
+
+def test_what_is_given_beside_a_preset_is_not_scaled() -> None:
+    rain = Rain.model_validate({"kind": "Rain", "preset": "medium", "scale": 0.5, "width": {"values": [1, 2, 3]}})
+    assert rain.width == Choice(values=(1, 2, 3))
+    assert rain.length == Range(low=10, high=20)
+    assert rain.name == "medium"
+
+
+def test_the_defaults_are_the_medium_rain() -> None:
+    assert Rain(name="medium") == Rain.preset("medium")
+
+
+def test_what_is_unseen_is_computed() -> None:
+    table = unseen_by()
+    assert set(table) == set(TESTS)
+    assert all(set(row) == set(TRAINING) for row in table.values())
+    assert "direction" in table["steep"]["small"]
+    assert "direction" in table["steep"]["medium"]
+    assert table["steep"]["large"] == ()
+    assert all("direction" in table["steeper"][train] for train in TRAINING)
+    assert all("width" in table["thick"][train] for train in TRAINING)
+    assert "width" in table["fine"]["medium"]
+    assert "quantity" in table["dense"]["large"]
+    assert "veil" in table["veiled"]["large"]
+    assert {"layers", "blend", "variation"} <= set(table["layered"]["large"])
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_every_test_rain_is_unseen_for_some_training_range(scale: float) -> None:
+    assert all(any(row.values()) for row in unseen_by(scale).values())
+
+
+@pytest.mark.parametrize("name", ["steep", "steeper"])
+@pytest.mark.parametrize("train", TRAINING)
+def test_unseen_rain_is_apart_in_what_is_drawn_too(name: str, train: str) -> None:
+    mine = Rain.preset(name).sample((96, 96), rngs(20)).direction
+    theirs = Rain.preset(train)
+    meet = ((mine >= theirs.direction.low) & (mine <= theirs.direction.high)).any()
+    assert bool(meet) is ("direction" not in Rain.preset(name).outside(theirs))
+
+
+def test_a_misspelt_preset_is_refused_with_the_ones_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"no rain called 'mediun'\. Known: small, medium, large, steep"):
+        Rain.preset("mediun")
+
+
+@pytest.mark.parametrize("scale", [0, -1, 17, "half"])
+def test_a_scale_that_makes_no_sense_is_refused(scale: Any) -> None:
+    with pytest.raises(ConfigError, match="scale of a rain"):
+        Rain.model_validate({"preset": "medium", "scale": scale})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"lenght": 3}, "lenght"),
+        ({"width": 0}, "width is 0; it must lie in 1 to 400"),
+        ({"quantity": -1}, "quantity is -1; it must lie in 0 to 2000"),
+        ({"length": {"low": 9, "high": 3}}, "low is 9, above high, 3"),
+        ({"veil": 1.5}, "veil"),
+        ({"blend": "multiply"}, "blend"),
+        ({"spread": 100}, "spread"),
+        ({"preset": "steep", "widht": 3}, "widht"),
+    ],
+)
+def test_values_that_make_no_rain_are_refused_with_their_name(wrong: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        Rain.model_validate(wrong)

@@ -1,0 +1,156 @@
+"""Suites are the same every time, whatever is judged beside them; a judge says what is seen and what is not."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from unseen.backgrounds import Backgrounds, BackgroundsConfig
+from unseen.degradations import Rain
+from unseen.degradations.rain import TESTS
+from unseen.errors import ConfigError
+from unseen.evaluation import suites
+from unseen.evaluation.suites import Judge, Suite
+from unseen.images import write_image
+from unseen.types import Batch
+
+STEEP = Suite(name="steep", degradation=Rain.preset("steep", scale=0.25))
+SIZES = [(40, 40), (40, 40), (30, 50), (40, 40), (1, 1)]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Backgrounds:
+    """Of several sizes, one of them a single pixel."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for number, size in enumerate(SIZES):
+        write_image(folder / f"{number}.png", rng.uniform(0, 0.8, (*size, 3)))
+    return Backgrounds(BackgroundsConfig(source=str(folder)))
+
+
+def by_name(batches: Iterator[tuple[list[str], Batch]]) -> dict[str, tuple[torch.Tensor, ...]]:
+    return {
+        name: (batch.degraded[index], batch.clean[index], batch.layer[index], batch.mask[index])
+        for names, batch in batches
+        for index, name in enumerate(names)
+    }
+
+
+def same(one: dict[str, tuple[torch.Tensor, ...]], other: dict[str, tuple[torch.Tensor, ...]]) -> bool:
+    return list(one) == list(other) and all(
+        torch.equal(mine, theirs) for name in one for mine, theirs in zip(one[name], other[name], strict=True)
+    )
+
+
+def test_a_suite_is_the_same_every_time(images: Backgrounds) -> None:
+    assert same(by_name(STEEP.batches(images, 32)), by_name(STEEP.batches(images, 32)))
+
+
+def test_every_image_is_there_once_in_order(images: Backgrounds) -> None:
+    assert list(by_name(STEEP.batches(images, 32))) == images.names
+
+
+@pytest.mark.parametrize("pixels", [1, 1024, 2 * 1024])
+def test_an_image_is_degraded_alike_however_images_are_batched(
+    images: Backgrounds, pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = by_name(STEEP.batches(images, 32))
+    monkeypatch.setattr(suites, "BATCH_PIXELS", pixels)
+    assert same(by_name(STEEP.batches(images, 32)), whole)
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_limit_keeps_the_first_images_as_they_are(images: Backgrounds, limit: int) -> None:
+    whole = by_name(STEEP.batches(images, 32))
+    limited = by_name(STEEP.batches(images, 32, limit))
+    assert same(limited, {name: whole[name] for name in images.names[:limit]})
+
+
+@pytest.mark.parametrize("pixels", [1, 1024, 2 * 1024, 10**9])
+def test_batches_are_of_one_size_and_no_larger_than_the_bound(
+    images: Backgrounds, pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suites, "BATCH_PIXELS", pixels)
+    for names, batch in STEEP.batches(images, 32):
+        assert len(names) == len(batch)
+        assert len(batch) == 1 or batch.mask.numel() <= pixels
+
+
+def test_crops_are_centres_of_at_most_their_size(images: Backgrounds) -> None:
+    sizes = [tuple(clean.shape[1:]) for _, clean, _, _ in by_name(STEEP.batches(images, 32)).values()]
+    assert sizes == [(min(32, height), min(32, width)) for height, width in SIZES]
+
+
+def test_another_seed_or_another_name_is_other_rain_on_the_same_images(images: Backgrounds) -> None:
+    whole = by_name(STEEP.batches(images, 32))
+    renamed = STEEP.model_copy(update={"name": "steeper"})
+    for other in (by_name(STEEP.batches(images, 32, seed=1)), by_name(renamed.batches(images, 32))):
+        name = images.names[0]
+        assert not torch.equal(other[name][0], whole[name][0])
+        assert torch.equal(other[name][1], whole[name][1])
+
+
+def test_images_of_one_suite_get_rain_of_their_own(images: Backgrounds) -> None:
+    layers = [layer for _, _, layer, _ in by_name(STEEP.batches(images, 32)).values()]
+    assert not torch.equal(layers[0], layers[1])
+
+
+def test_the_clean_suite_leaves_images_as_they_are(images: Backgrounds) -> None:
+    for _, batch in Suite(name="clean", degradation=None).batches(images, 32):
+        assert torch.equal(batch.degraded, batch.clean)
+        assert not batch.mask.any()
+        assert not batch.layer.any()
+
+
+def test_groups_are_computed() -> None:
+    medium = Rain.preset("medium", scale=0.25)
+    assert STEEP.group(medium) == "unseen"
+    assert STEEP.group(Rain.preset("large", scale=0.25)) == "seen"
+    assert Suite(name="clean", degradation=None).group(medium) == "clean"
+    assert Suite(name="x", degradation=medium).group(medium) == "seen"
+
+
+def test_a_judge_resolves_names_and_what_is_spelt_out() -> None:
+    trained = Rain.preset("small", scale=0.5)
+    resolved = Judge(suites=("seen", "steep", STEEP.model_copy(update={"name": "mine"}), "clean")).resolve(trained)
+    assert [suite.name for suite in resolved] == ["seen", "steep", "mine", "clean"]
+    assert resolved[0].degradation == trained
+    assert resolved[1].degradation == Rain.preset("steep", scale=0.5)
+    assert resolved[2].degradation == STEEP.degradation
+    assert resolved[3].degradation is None
+
+
+def test_by_default_every_test_rain_is_judged() -> None:
+    assert {suite.name for suite in Judge().resolve(Rain())} == {"seen", *TESTS, "clean"}
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (("seen", "stepe"), "no rain called 'stepe'"),
+        (("steep", "clean", "steep"), r"must have different names; these repeat: \['steep'\]"),
+    ],
+)
+def test_names_that_cannot_be_judged_are_refused(names: tuple[str, ...], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        Judge(suites=names)
+
+
+@pytest.mark.parametrize("wrong", [{"crop": 0}, {"limit": 0}, {"scale": 0}, {"suits": ["seen"]}])
+def test_a_judge_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises((ValidationError, ConfigError)):
+        Judge.model_validate(wrong)
+
+
+def test_the_name_of_a_judge_depends_on_the_images_and_not_on_their_place() -> None:
+    here, there = (Judge(images=BackgroundsConfig(source=folder)) for folder in ("here", "there"))
+    assert here.id("content") == there.id("content")
+    assert here.id("content") != here.id("other content")
+    others = [Judge(crop=128), Judge(limit=2), Judge(along=2), Judge(scale=1), Judge(seed=1), Judge(suites=("seen",))]
+    assert len({judge.id("content") for judge in (here, *others)}) == len(others) + 1
+
+
+def test_a_judge_survives_json() -> None:
+    judge = Judge(suites=("seen", STEEP, "clean"), limit=3)
+    assert Judge.model_validate_json(judge.model_dump_json()) == judge
