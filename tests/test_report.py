@@ -300,7 +300,7 @@ def test_growing_blind_is_said_where_the_rows_show_it_and_only_there(record, tmp
                 ratios.append(total["mask_projection"] / total["mask_degradation"])
         values[step] = float(np.mean(ratios))
     assert "grows blind" in sentence
-    assert f"falls from {values[500]:.2f} at 500 steps, its highest, to {values[4500]:.2f} at 4,500" in sentence
+    assert f"steep from {values[500]:.2f} (at 500 steps, its highest) to {values[4500]:.2f}" in sentence
     assert "on thick, long and short it does not fall" in sentence
     backwards = make_record(tmp_path, pictures=False)
     renamed = {500: 4500, 4500: 500}

@@ -76,7 +76,7 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, float, float, str], None]]:
+def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int, str], None]]:
     """A function (task, done, total, note) that draws bars with the time left; log lines where there is no terminal."""
     if quiet:
         yield lambda task, done, total, note="": None
@@ -94,7 +94,7 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, float, float, s
         with Progress(*columns, console=Console(stderr=True)) as progress:
             tasks: dict[str, Any] = {}
 
-            def draw(task: str, done: float, total: float, note: str = "") -> None:
+            def draw(task: str, done: int, total: int, note: str = "") -> None:
                 if task not in tasks:
                     tasks[task] = progress.add_task(task, total=total, note=note)
                 progress.update(tasks[task], completed=done, total=total, note=note)
@@ -104,7 +104,7 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, float, float, s
         began: dict[str, float] = {}
         spoke: dict[str, float] = {}
 
-        def line(task: str, done: float, total: float, note: str = "") -> None:
+        def line(task: str, done: int, total: int, note: str = "") -> None:
             now = time.monotonic()
             start = began.setdefault(task, now)
             if done < total and now - spoke.get(task, start) < 15:
@@ -410,12 +410,16 @@ def restore(
     if device not in ("auto", "cpu", "cuda", "mps"):
         raise ConfigError(f"--device is auto, cpu, cuda or mps, not {device!r}.")
     chosen = best_device() if device == "auto" else device
+    if chosen not in ("cpu", best_device()):
+        raise ConfigError(f"--device is {chosen}, and torch sees no such device here: use cpu or auto.")
     checkpoint = load_checkpoint(model, chosen)
     network = restorer(checkpoint.network, chosen, "mixed" if has_bf16(chosen) else "fp32")
     jobs: list[tuple[Path, Path]] = []
     for path in files:
         if path.is_dir():
-            jobs += [(image, out / image.relative_to(path)) for image in find_images(path)]
+            inside = path.resolve() in out.resolve().parents  # what was restored before is not an input
+            found = [image for image in find_images(path) if not (inside and out.resolve() in image.resolve().parents)]
+            jobs += [(image, out / image.relative_to(path)) for image in found]
         else:
             jobs.append((path, out / path.name))
     targets: dict[Path, Path] = {}

@@ -128,8 +128,8 @@ def resolve(
     """
     recipe = experiment.recipe
     device = best_device() if recipe.device == "auto" else recipe.device
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("The recipe asks for device cuda, and torch sees no CUDA device: use device cpu or auto.")
+    if device not in ("cpu", best_device()):
+        raise ConfigError(f"The recipe asks for device {device}, and torch sees no such device here: use cpu or auto.")
     precision = recipe.precision
     if precision == "auto":
         precision = "mixed" if has_bf16(device) else "fp32"

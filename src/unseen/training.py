@@ -229,7 +229,7 @@ def environment(experiment: Experiment, processes: int = 1) -> dict[str, Any]:
         "unseen": version("unseen"),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "precision": experiment.recipe.precision,

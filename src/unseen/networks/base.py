@@ -9,9 +9,7 @@ from unseen.ranges import Frozen
 
 
 class NetworkConfig(Frozen):
-    """Base of a network's configuration; `kind` is the network's class name."""
-
-    kind: str
+    """Base of a network's configuration, which has a `kind`: the network's class name."""
 
     @abstractmethod
     def build(self) -> nn.Module:

@@ -272,15 +272,18 @@ def _training(tables: Tables, series: str, found: Comparison | None) -> str:
             f"fall while seen PSNR rises{noise}."
         )
     details = [
-        f"on {curve.suite} the removal ratio falls from {curve.highest:.2f} at {curve.from_step:,} steps, its highest, "
-        f"to {curve.last:.2f} at {curve.to_step:,} while seen PSNR rises from {curve.seen_before:.1f} to "
-        f"{curve.seen_after:.1f} dB"
+        f"{curve.suite} from {curve.highest:.2f} (at {curve.from_step:,} steps, its highest) to {curve.last:.2f}"
         for curve in shown
     ]
+    least = min(curve.seen_before for curve in shown)
+    seen = f", while seen PSNR rises from {least:.1f} to {shown[0].seen_after:.1f} dB at {shown[0].to_step:,} steps"
     rest = [curve.suite for curve in curves if not curve.shown]
     end = f"; on {listed(rest)} it does not fall beyond noise" if rest and curves[0].rise.has_interval else ""
     end = f"; on {listed(rest)} it does not" if rest and not end else end
-    text = f"{who[0].upper()}{who[1:]} grows blind as it goes on: {'; '.join(details)}{end}{noise if not rest else ''}"
+    text = (
+        f"{who[0].upper()}{who[1:]} grows blind as it goes on{seen}: the removal ratio falls on {', '.join(details)}{end}"
+        f"{noise if not rest else ''}"
+    )
     if found is not None:
         others = {curve.suite: curve for curve in blindings(tables, found.best)}
         compared = [

@@ -310,7 +310,7 @@ def judge_baselines(todo: Plan, tell: Report) -> None:
 def write_study(todo: Plan, command: str | None) -> None:
     """`study.json`: what the study asks and which cells answer it, so that a report needs nothing else."""
     study = todo.study
-    degradations = {cell.experiment.degradation for cell in todo.cells}
+    degradations = list({d.model_dump_json(): d for d in (cell.experiment.degradation for cell in todo.cells)}.values())
     numbers = {
         axis: {str(cell.axes[axis]): number for cell in todo.cells if (number := _number(cell, axis)) is not None}
         for axis in study.axes

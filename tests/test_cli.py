@@ -1,0 +1,479 @@
+"""The command line: results on stdout, everything else on stderr, and no traceback whatever a user does."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer.main
+import yaml
+from PIL import Image
+
+from unseen import cli
+from unseen.checkpoints import load, load_checkpoint
+from unseen.images import read_image, write_image
+from unseen.networks import ResNetConfig, build
+from unseen.restoration import restore_image
+from unseen.rows import read_rows
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """All of stdout, which must be JSON and nothing else."""
+        return json.loads(self.out)
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def unseen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run the command in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str | Path) -> Result:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["unseen", *map(str, arguments)])
+        try:
+            cli.main()
+            code: Any = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return Result(code, said.out, said.err)
+
+    return run
+
+
+def verbs() -> Iterator[tuple[str, ...]]:
+    """Every verb there is, with the group it belongs to."""
+    commands: dict[str, Any] = getattr(typer.main.get_command(cli.app), "commands")  # noqa: B009
+    for name, verb in commands.items():
+        yield from ((name, inner) for inner in verb.commands) if hasattr(verb, "commands") else [(name,)]
+
+
+TINY = (
+    "--set", "network={width: 4, blocks: 1}", "--set", "degradation={preset: medium, scale: 0.25}",
+    "--set", "recipe={batch: 2, patch: 16, device: cpu, precision: fp32, threads: 1, steps: 30}",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for number in range(5):
+        write_image(folder / f"{number}.png", np.kron(rng.uniform(0.1, 0.6, (6, 6, 3)), np.ones((8, 8, 1))))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that the command line trained, through a process of its own."""
+    runs = tmp_path_factory.mktemp("runs")
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "unseen.cli", "train", "--backgrounds", photographs, *TINY,
+            "--set", "backgrounds.holdout=2", "--runs", runs, "--json",
+        ],
+        capture_output=True, text=True, timeout=300, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    folder = Path(told["checkpoint"]).parent
+    assert (told["id"], told["steps"], told["device"]) == (folder.name, 30, "cpu")
+    assert 0 < told["loss"] < 1
+    assert done.stderr == ""
+    return folder
+
+
+@pytest.fixture
+def rainy(tmp_path: Path) -> Path:
+    """Two images to restore, one in a subfolder."""
+    rng = np.random.default_rng(1)
+    write_image(tmp_path / "rainy" / "a.png", rng.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    write_image(tmp_path / "rainy" / "deep" / "b.png", rng.integers(0, 256, (9, 7, 3), dtype=np.uint8))
+    return tmp_path / "rainy"
+
+
+# --- help
+
+
+@pytest.mark.parametrize("verb", list(verbs()), ids=" ".join)
+def test_every_verb_explains_itself_with_an_example(unseen: Run, verb: tuple[str, ...]) -> None:
+    told = unseen(*verb, "--help")
+    assert told.code == 0
+    assert f"Example: unseen {' '.join(verb)}" in told.out
+    assert told.err == ""
+
+
+def test_help_names_every_verb(unseen: Run) -> None:
+    told = unseen("--help")
+    assert told.code == 0
+    assert all(verb[0] in told.out for verb in verbs())
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; sys.argv = ['unseen', '--help']\n"
+        "from unseen.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'numpy', 'pandas', 'PIL', 'matplotlib') if name in sys.modules], "
+        "file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "Usage" in done.stdout
+
+
+# --- looking around
+
+
+def test_doctor_says_what_the_machine_can_do(unseen: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNSEEN_DATA", str(tmp_path / "nowhere"))
+    told = unseen("doctor", "--json")
+    assert told.code == 0
+    assert told.json["torch"] == torch.__version__
+    assert told.json["device"] in ("cpu", "cuda", "mps")
+    assert told.json["data_found"] is False
+    spoken = unseen("doctor")
+    assert torch.__version__ in spoken.out
+    assert "there is no such folder" in spoken.err
+
+
+def test_preview_draws_a_sheet(unseen: Run, photographs: Path, tmp_path: Path) -> None:
+    told = unseen("preview", photographs, "--rain", "medium", "--rain", "steep", "--size", "64", "-o", "sheet.png")
+    assert told.code == 0
+    height, width = read_image(tmp_path / "sheet.png").shape[:2]
+    assert height > 2 * 64
+    assert width >= 3 * 64
+    assert [line.split()[0] for line in told.out.splitlines()] == ["medium", "steep"]
+    assert "direction" in told.out.splitlines()[1]
+
+
+def test_preview_draws_every_rain_on_embedded_images_and_tells_of_them_as_json(unseen: Run, tmp_path: Path) -> None:
+    from unseen.degradations.rain import PRESETS
+
+    told = unseen("preview", "--size", "32", "--json", "--out", "deep/sheet.png")
+    assert [rain["name"] for rain in told.json["rains"]] == list(PRESETS)
+    assert (tmp_path / told.json["path"]).is_file()
+
+
+# --- training and judging
+
+
+def test_training_again_does_nothing_and_names_the_same_run(unseen: Run, photographs: Path, trained: Path) -> None:
+    before = (trained / "model.safetensors").stat().st_mtime_ns
+    told = unseen(
+        "train", "--backgrounds", photographs, *TINY, "--set", "backgrounds.holdout=2", "--runs", trained.parent
+    )
+    assert told.code == 0
+    assert told.out == f"{trained / 'model.safetensors'}\n"
+    assert "unseen evaluate" in told.err
+    assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_options_and_changes_are_laid_over_the_file(unseen: Run, photographs: Path, tmp_path: Path) -> None:
+    config = {"network": {"kind": "UNet", "width": 2, "levels": 1}, "recipe": {"steps": 9, "batch": 1, "patch": 8}}
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(config))
+    told = unseen(
+        "train", "experiment.yaml", "--backgrounds", photographs, "--steps", "2", "--seed", "4",
+        "--set", "recipe.batch=2", "--set", "recipe.threads=1", "--json",
+    )  # fmt: skip
+    assert told.code == 0, told.err
+    experiment = load_checkpoint(told.json["checkpoint"]).experiment
+    assert (experiment.seed, experiment.recipe.steps, experiment.recipe.batch, experiment.recipe.patch) == (4, 2, 2, 8)
+    assert experiment.network.kind == "UNet"
+
+
+def test_evaluate_tells_of_every_suite_with_baselines_beside(unseen: Run, trained: Path, tmp_path: Path) -> None:
+    told = unseen("evaluate", trained, "--suite", "seen", "--suite", "steep", "--suite", "clean", "--scale", "0.25",
+                  "--limit", "1", "--rows", "rows.parquet", "--json")  # fmt: skip
+    assert told.code == 0, told.err
+    groups = {name: suite["group"] for name, suite in told.json["suites"].items()}
+    assert groups == {"seen": "seen", "steep": "unseen", "clean": "clean"}
+    assert told.json["suites"]["steep"]["outside"] == ["direction"]
+    rows = read_rows(tmp_path / "rows.parquet")
+    assert set(rows.experiment) == {"model", "identity", "median", "box"}
+    assert set(rows.suite) == set(groups)
+    assert set(rows.image) == {"3.png"}  # the first one held out
+
+
+def test_evaluate_prints_a_table(unseen: Run, trained: Path) -> None:
+    told = unseen("evaluate", trained, "--suite", "seen", "--suite", "clean", "--limit", "1")
+    assert told.code == 0, told.err
+    for word in ("seen", "clean", "model", "identity", "median", "box", "PSNR", "removed"):
+        assert word in told.out
+    assert "removal ratio" in told.err
+
+
+@pytest.mark.parametrize("name", ["identity", "median"])
+def test_a_baseline_can_be_judged_alone(unseen: Run, photographs: Path, name: str) -> None:
+    told = unseen("evaluate", name, "--images", photographs, "--suite", "steep", "--limit", "1", "--json")
+    assert told.code == 0, told.err
+    assert told.json["model"] == name
+
+
+# --- restoring
+
+
+def test_restore_writes_every_image_below_the_output_folder(unseen: Run, trained: Path, rainy: Path) -> None:
+    told = unseen("restore", rainy, "--model", trained, "-o", "restored", "--json")
+    assert told.code == 0, told.err
+    assert {image["status"] for image in told.json["images"]} == {"restored"}
+    for name in ("a.png", "deep/b.png"):
+        restored = read_image(Path("restored") / name)
+        assert restored.shape == read_image(rainy / name).shape
+    expected = restore_image(load(trained), read_image(rainy / "a.png"))
+    assert np.abs(read_image("restored/a.png").astype(int) - expected).max() <= 3  # bf16 where there is such
+
+
+def test_restore_skips_what_is_done_unless_told_otherwise(unseen: Run, trained: Path, rainy: Path) -> None:
+    unseen("restore", rainy, "--model", trained)
+    done = Path("restored/a.png")
+    before = done.stat().st_mtime_ns
+    again = unseen("restore", rainy, "--model", trained)
+    assert again.code == 0
+    assert "0 restored, 2 skipped, 0 failed" in again.err
+    assert again.out == ""
+    assert done.stat().st_mtime_ns == before
+    forced = unseen("restore", rainy, "--model", trained, "--overwrite", "--json")
+    assert {image["status"] for image in forced.json["images"]} == {"restored"}
+
+
+def test_restore_goes_on_after_a_bad_file_and_fails_in_the_end(unseen: Run, trained: Path, rainy: Path) -> None:
+    (rainy / "a-bad.png").write_bytes(b"no image")
+    told = unseen("restore", rainy, "missing.png", "--model", trained, "--json")
+    assert told.code == 1
+    states = {Path(image["input"]).name: image["status"] for image in told.json["images"]}
+    assert states == {"a-bad.png": "failed", "a.png": "restored", "b.png": "restored", "missing.png": "failed"}
+    assert told.err.count("Error: Cannot read") == 2
+    assert not Path("restored/a-bad.png").exists()
+
+
+def test_restore_refuses_to_overwrite_its_input(unseen: Run, trained: Path, rainy: Path) -> None:
+    before = (rainy / "a.png").read_bytes()
+    for files in ([rainy], [rainy / "a.png"]):
+        told = unseen("restore", *files, "--model", trained, "-o", rainy, "--overwrite")
+        assert told.code == 2
+        assert "would be overwritten by its restored image" in told.err
+    assert (rainy / "a.png").read_bytes() == before
+
+
+def test_what_was_restored_is_not_restored_again_where_it_lies_among_the_inputs(
+    unseen: Run, trained: Path, rainy: Path
+) -> None:
+    for _ in range(2):
+        told = unseen("restore", rainy, "--model", trained, "-o", rainy / "restored", "--json")
+        assert told.code == 0
+        assert [Path(image["input"]).name for image in told.json["images"]] == ["a.png", "b.png"]
+    told = unseen("restore", rainy, "--model", trained, "-o", rainy.parent, "--json")
+    assert [Path(image["input"]).name for image in told.json["images"]][:2] == ["a.png", "b.png"]
+
+
+def test_restore_refuses_to_write_two_images_to_one_file(unseen: Run, trained: Path, rainy: Path) -> None:
+    told = unseen("restore", rainy, rainy / "a.png", "--model", trained)
+    assert told.code == 2
+    assert "would both be written to" in told.err
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(rainy / "a.gif")  # would become a.png
+    told = unseen("restore", rainy, "--model", trained)
+    assert told.code == 2
+    assert "would both be written to" in told.err
+    assert not Path("restored").exists()
+
+
+def grey16() -> Image.Image:
+    return Image.fromarray(np.arange(0, 60000, 100, dtype=np.uint16).reshape(20, 30))
+
+
+@pytest.mark.parametrize(
+    ("name", "picture"),
+    [
+        ("rgba.png", Image.new("RGBA", (12, 9), (200, 100, 50, 128))),
+        ("grey.png", Image.new("L", (12, 9), 77)),
+        ("grey16.png", grey16()),
+        ("palette.png", Image.new("P", (12, 9))),
+        ("one.png", Image.new("RGB", (1, 1), (9, 99, 200))),
+        ("thin.png", Image.new("RGB", (1, 40))),
+        ("photo.jpg", Image.new("RGB", (12, 9), (9, 99, 200))),
+        ("cmyk.jpg", Image.new("CMYK", (12, 9))),
+        ("moving.gif", Image.new("P", (12, 9))),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_any_kind_of_image_is_restored(
+    unseen: Run, trained: Path, tmp_path: Path, name: str, picture: Image.Image
+) -> None:
+    picture.save(tmp_path / name)
+    told = unseen("restore", name, "--model", trained, "--json")
+    assert told.code == 0, told.err
+    restored = read_image(told.json["images"][0]["output"])
+    assert restored.shape == (picture.height, picture.width, 3)
+
+
+@pytest.mark.parametrize(("tile", "halo"), [(32, 4), (17, 6), (1000, 0)])
+def test_tiles_put_together_are_the_image_restored_at_once(tile: int, halo: int) -> None:
+    """A ResNet of one block reaches 4 pixels."""
+    network = build(ResNetConfig(width=4, blocks=1), 0)
+    image = np.random.default_rng(0).integers(0, 256, (70, 45, 3), dtype=np.uint8)
+    at_once, tiled = restore_image(network, image, tile=10_000), restore_image(network, image, tile=tile, halo=halo)
+    assert np.abs(at_once.astype(int) - tiled).max() <= 1
+    assert (at_once != tiled).mean() < 1e-3
+
+
+def test_without_a_halo_tiles_would_show() -> None:
+    network = build(ResNetConfig(width=4, blocks=1), 0)
+    image = np.random.default_rng(0).integers(0, 256, (70, 45, 3), dtype=np.uint8)
+    whole = restore_image(network, image, tile=10_000)
+    assert np.abs(whole.astype(int) - restore_image(network, image, tile=32, halo=0)).max() > 1
+
+
+# --- studies
+
+
+def test_a_study_is_planned_run_and_reported(unseen: Run, photographs: Path, tmp_path: Path) -> None:
+    images = {"source": "${PHOTOGRAPHS}", "holdout": 2}
+    study = {
+        "name": "tiny", "question": "Is it so?",
+        "base": {
+            "backgrounds": images, "network": {"kind": "ResNet", "width": 4, "blocks": 1},
+            "degradation": {"kind": "Rain", "preset": "medium", "scale": 0.25},
+            "recipe": {"steps": 30, "batch": 2, "patch": 16, "device": "cpu", "threads": 1},
+        },
+        "axes": {"backgrounds.count": [1, None], "seed": [0, 1]},
+        "judge": {"images": {**images, "part": "test"}, "crop": 32, "limit": 1, "scale": 0.25,
+                  "suites": ["seen", "steep", "steeper", "clean"]},
+    }  # fmt: skip
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(study))
+    told = unseen("study", "plan", "tiny.yaml")
+    assert told.code == 2
+    assert "PHOTOGRAPHS" in told.err
+    os.environ["PHOTOGRAPHS"] = str(photographs)
+    try:
+        planned = unseen("study", "plan", "tiny.yaml", "--set", "base.recipe.steps=10", "--json").json
+        assert [cell["done"] for cell in planned["cells"]] == [False] * 4
+        assert {cell["steps"] for cell in planned["cells"]} == {10}
+        ran = unseen("study", "run", "tiny.yaml", "--set", "base.recipe.steps=10", "--workers", "1", "--json")
+        assert ran.code == 0, ran.err
+        assert (ran.json["cells"], ran.json["done"]) == (4, 4)
+        again = unseen("study", "plan", "tiny.yaml", "--set", "base.recipe.steps=10")
+        assert again.out.count("done") == 4
+        assert "0 of 4 cells to run, 0 steps in all" in again.err
+        for name in ("tiny", "tiny.yaml"):
+            told = unseen("study", "report", name, "--json")
+            assert told.code == 0, told.err
+            assert Path(told.json["report"]).is_file()
+    finally:
+        del os.environ["PHOTOGRAPHS"]
+
+
+# --- what users do wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("train", "--stepps", "3"), "No such option"),
+        (("train", "--steps", "many"), "valid integer"),
+        (("train", "--steps", "0"), "Invalid value"),
+        (("trian",), "No such command"),
+        (("evaluate",), "Missing argument"),
+        (("preview", "--rain", "mediun"), "There is no rain called 'mediun'. Known: small, medium"),
+        (("preview", "--scale", "-1"), "scale of a rain"),
+        (("train", "--set", "recipe.stepps=3"), "recipe.stepps: there is no such key"),
+        (("train", "--set", "degradation.preset=mediun"), "There is no rain called 'mediun'"),
+        (("train", "--set", "recipe.steps"), "--set takes key=value"),
+        (("train", "--set", "network={kind: VGG}"), "network"),
+        (("train", "--set", "recipe.loss.kind=L2"), "loss"),
+        (("train", "--set", "backgrounds.count=1000000"), "1000000"),
+        (("train", "missing.yaml"), "missing.yaml cannot be read"),
+        (("train", "wrong.yaml"), "recpie: there is no such key"),
+        (("train", "no.yaml"), "is not YAML"),
+        (("evaluate", "identity", "--suite", "stepe"), "There is no rain called 'stepe'"),
+        (("evaluate", "identity", "--suite", "steep", "--suite", "steep"), "must have different names"),
+        (("evaluate", "identity", "--scale", "0"), "scale"),
+        (("study", "run", "missing.yaml"), "There is no study at missing.yaml"),
+        (("study", "run", "wrong.yaml"), "recpie: there is no such key"),
+        (("restore", "a.png", "--model", "MODEL", "--device", "gpu"), "--device is auto, cpu, cuda or mps, not 'gpu'"),
+        pytest.param(
+            ("restore", "a.png", "--model", "MODEL", "--device", "cuda"),
+            "torch sees no such device here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device: run without one"),
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_usage_exits_2_and_says_what_is_wrong(
+    unseen: Run, trained: Path, tmp_path: Path, arguments: tuple[str, ...], reason: str
+) -> None:
+    (tmp_path / "wrong.yaml").write_text("recpie: {steps: 3}\n")
+    (tmp_path / "no.yaml").write_text("recipe: [\n")
+    told = unseen(*(str(trained) if argument == "MODEL" else argument for argument in arguments))
+    assert told.code == 2
+    assert reason in told.err
+    assert told.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("evaluate", "missing"), "There is no checkpoint at missing"),
+        (("evaluate", "text.safetensors"), "is not a safetensors file, or is damaged"),
+        (("restore", "bad.png", "--model", "missing"), "There is no checkpoint at missing"),
+        (("restore", "bad.png", "--model", "MODEL"), "Cannot read bad.png"),
+        (("restore", "empty", "--model", "MODEL"), "No images in empty"),
+        (("train", "--backgrounds", "missing"), "missing does not exist"),
+        (("train", "--backgrounds", "empty"), "No images in empty"),
+        (("preview", "empty"), "No images in empty"),
+        (("preview", "--rain", "medium", "--size", "16", "-o", "sheet.doc"), "unknown suffix '.doc'"),
+        (("study", "report", "nothing"), "There is no study 'nothing'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_failures_exit_1_and_say_what_failed(
+    unseen: Run, trained: Path, tmp_path: Path, arguments: tuple[str, ...], reason: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    told = unseen(*(str(trained) if argument == "MODEL" else argument for argument in arguments))
+    assert told.code == 1
+    assert reason in told.err
+    assert told.out == ""
+
+
+def test_a_diverging_run_exits_1(unseen: Run, photographs: Path) -> None:
+    told = unseen("train", "--backgrounds", photographs, *TINY, "--set", "recipe.learning_rate=1.0e+30", "--json")
+    assert told.code == 1
+    assert "training has diverged" in told.err
+    assert told.out == ""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere: run as another user")
+def test_a_folder_without_permission_is_a_failure(unseen: Run, photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    told = unseen("train", "--backgrounds", photographs, *TINY, "--runs", tmp_path / "locked" / "runs")
+    assert told.code == 1
+    assert "ermission denied" in told.err
+
+
+def test_a_file_where_a_folder_should_be_is_a_failure(unseen: Run, photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    told = unseen("train", "--backgrounds", photographs, *TINY)
+    assert told.code == 1
+    assert "runs" in told.err
