@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,13 @@ def test_the_content_names_the_weights_and_not_the_place(saved: Path, tmp_path: 
     assert load_checkpoint(copy).content != load_checkpoint(saved).content
 
 
+def test_the_same_network_gives_the_same_bytes(saved: Path, tmp_path: Path) -> None:
+    for number in range(5):
+        path = tmp_path / f"{number}.safetensors"
+        save_network(path, build(EXPERIMENT.network, 0).state_dict(), EXPERIMENT, 30)
+        assert path.read_bytes() == saved.read_bytes()
+
+
 def test_channels_last_weights_are_written_too(tmp_path: Path) -> None:
     network = build(EXPERIMENT.network, 0).to(memory_format=torch.channels_last)
     save_network(tmp_path / "model.safetensors", network.state_dict(), EXPERIMENT, 1)
@@ -91,13 +99,13 @@ def test_a_restorer_in_bf16_agrees_to_its_precision(saved: Path) -> None:
     assert torch.allclose(exact(degraded), rough(degraded), atol=0.02)
 
 
-def rewritten(path: Path, *, header: dict[str, str] | None = None, **changes: torch.Tensor | None) -> None:
+def rewritten(path: Path, *, header: dict[str, Any] | None = None, **changes: torch.Tensor | None) -> None:
     """Write the file again with another header, with tensors replaced or (None) left out."""
     weights: dict[str, torch.Tensor | None] = {**load_checkpoint(path).network.state_dict()}
     weights |= {name.replace("_", "."): value for name, value in changes.items()}
-    usual = {"format": FORMAT, "experiment": EXPERIMENT.model_dump_json(), "step": "30"}
+    usual = {"format": FORMAT, "experiment": EXPERIMENT.model_dump(mode="json"), "step": 30}
     kept = {name: value for name, value in weights.items() if value is not None}
-    save_file(kept, path, metadata={**usual, **(header or {})})
+    save_file(kept, path, metadata={"unseen": json.dumps({**usual, **(header or {})})})
 
 
 def as_text(path: Path) -> None:
@@ -129,16 +137,27 @@ def of_another_version(path: Path) -> None:
 
 
 def with_an_unknown_experiment(path: Path) -> None:
-    experiment = json.loads(EXPERIMENT.model_dump_json())
-    rewritten(path, header={"experiment": json.dumps({**experiment, "wisdom": 3})})
+    rewritten(path, header={"experiment": {**EXPERIMENT.model_dump(mode="json"), "wisdom": 3}})
 
 
-def with_an_experiment_that_is_no_json(path: Path) -> None:
-    rewritten(path, header={"experiment": "{"})
+def with_an_experiment_that_is_none(path: Path) -> None:
+    rewritten(path, header={"experiment": "a good one"})
+
+
+def with_a_header_that_is_no_json(path: Path) -> None:
+    save_file({"weight": torch.zeros(3)}, path, metadata={"unseen": "{"})
+
+
+def with_a_header_that_is_a_list(path: Path) -> None:
+    save_file({"weight": torch.zeros(3)}, path, metadata={"unseen": "[]"})
 
 
 def with_a_step_that_is_no_number(path: Path) -> None:
     rewritten(path, header={"step": "many"})
+
+
+def without_a_step(path: Path) -> None:
+    rewritten(path, header={"step": None})
 
 
 def of_another_shape(path: Path) -> None:
@@ -172,7 +191,10 @@ def removed(path: Path) -> None:
         (of_someone_else, "header says format None, expected 'unseen-1'"),
         (of_another_version, "header says format 'unseen-99', expected 'unseen-1'"),
         (with_an_unknown_experiment, "experiment in the header of .* cannot be read.*wisdom"),
-        (with_an_experiment_that_is_no_json, "experiment in the header of .* cannot be read"),
+        (with_an_experiment_that_is_none, "experiment in the header of .* cannot be read"),
+        (with_a_header_that_is_no_json, "header says format None, expected 'unseen-1'"),
+        (with_a_header_that_is_a_list, "header says format None, expected 'unseen-1'"),
+        (without_a_step, "in the header of .* cannot be read"),
         (with_a_step_that_is_no_number, "in the header of .* cannot be read.*many"),
         (of_another_shape, r"do not fit the network: tail.bias \(4,\) \(expected \(3,\)\); 1 in all"),
         (with_one_missing, r"do not fit the network: tail.bias missing \(expected \(3,\)\); 1 in all"),

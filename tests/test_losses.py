@@ -84,8 +84,13 @@ def test_decoupled_counts_each_side_of_the_mask_by_its_weight() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"kind": "Charbonnier", "epsilon": 0}, {"kind": "Decoupled", "removal": -1}, {"kind": "L2"}, {}]
+    "wrong",
+    [{"kind": "Charbonnier", "epsilon": 0}, {"kind": "Decoupled", "removal": -1}, {"kind": "L2"}, {"epsilon": 1}],
 )
 def test_configurations_that_fit_no_loss_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         LOSS.validate_python(wrong)
+
+
+def test_without_a_kind_the_first_loss_is_meant() -> None:
+    assert LOSS.validate_python({}) == L1()

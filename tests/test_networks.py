@@ -128,7 +128,11 @@ def test_padding_reaches_the_next_multiple_and_repeats_the_border(size: tuple[in
     assert torch.equal(padded[..., -1, -1], clean[..., -1, -1])
 
 
-@pytest.mark.parametrize("wrong", [{"kind": "ResNet", "width": 0}, {"kind": "ResNet", "depth": 3}, {"kind": "VGG"}, {}])
+@pytest.mark.parametrize("wrong", [{"kind": "ResNet", "width": 0}, {"kind": "ResNet", "depth": 3}, {"kind": "VGG"}])
 def test_configurations_that_fit_no_network_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         NETWORK.validate_python(wrong)
+
+
+def test_without_a_kind_the_first_network_is_meant() -> None:
+    assert NETWORK.validate_python({"width": 5}) == ResNetConfig(width=5)

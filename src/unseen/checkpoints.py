@@ -88,13 +88,11 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
     try:
         experiment = Experiment.model_validate(header["experiment"])
         step = int(header.get("step", 0))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"The experiment in the header of {path} cannot be read: {error}") from error
     network = experiment.network.build()
     fill(network, weights, path)
-    digest = (
-        hashlib.sha256()
-    )  # of the weights: in the file, the order of the header varies from one writing to the next
+    digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
