@@ -281,8 +281,8 @@ def _training(tables: Tables, series: str, found: Comparison | None) -> str:
     end = f"; on {listed(rest)} it does not fall beyond noise" if rest and curves[0].rise.has_interval else ""
     end = f"; on {listed(rest)} it does not" if rest and not end else end
     text = (
-        f"{who[0].upper()}{who[1:]} grows blind as it goes on{seen}: the removal ratio falls on {', '.join(details)}{end}"
-        f"{noise if not rest else ''}"
+        f"{who[0].upper()}{who[1:]} grows blind as it goes on{seen}: the removal ratio falls on "
+        f"{', '.join(details)}{end}{noise if not rest else ''}"
     )
     if found is not None:
         others = {curve.suite: curve for curve in blindings(tables, found.best)}
