@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 from pathlib import Path
 
 import jaxtyping
@@ -10,6 +11,10 @@ import torch
 
 # Before the first import of `unseen`.
 jaxtyping.install_import_hook("unseen", "shapes.checked")
+# Started in the background, a shell lets its children ignore Ctrl-C, and training respects that: the tests send it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 torch.set_num_threads(1)
 
 
