@@ -10,6 +10,7 @@ import pandas
 import pytest
 import yaml
 from filelock import FileLock
+from pydantic import ValidationError
 
 from unseen.errors import ConfigError, StudyError
 from unseen.images import write_image
@@ -328,7 +329,7 @@ def test_a_cell_that_another_process_works_on_is_left_alone(photographs: Path, t
     (tmp_path / cell.id).mkdir()
     with (
         FileLock(tmp_path / cell.id / ".lock"),
-        pytest.raises(StudyError, match="Another process is working on"),
+        pytest.raises(StudyError, match="Another process is training in"),
     ):
         run_study(study, tmp_path, workers=1)
 
@@ -367,3 +368,23 @@ def test_rows_survive_parquet(ran: StudyRecord) -> None:
     assert cell.rows is not None
     assert isinstance(cell.rows, pandas.DataFrame)
     assert np.isfinite(cell.rows.value[cell.rows.metric == "mse"]).all()
+
+
+def test_judging_on_training_images_is_refused(photographs: Path, tmp_path: Path) -> None:
+    study = study_of(photographs, axes={"seed": [0]}, judge={"images": {"source": str(photographs)}})
+    with pytest.raises(ConfigError, match="unseen means disjoint"):
+        plan(study, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"axes": {"seed": [0, 0]}}, "repeats a value"),
+        ({"axes": {"seed": [0]}, "curve": "backgrounds.cuont"}, "is not an axis"),
+        ({"judge": {"suites": [{"name": "seen"}]}}, "is a suite already"),
+        ({"judge": {"suites": [{"name": "../../x"}]}}, "pattern"),
+    ],
+)
+def test_what_would_silently_mislead_is_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises((ConfigError, ValidationError), match=said):
+        Study.model_validate({"name": "tiny", "question": "?", **change})

@@ -145,10 +145,10 @@ def test_a_judge_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> Non
 
 def test_the_name_of_a_judge_depends_on_the_images_and_not_on_their_place() -> None:
     here, there = (Judge(images=BackgroundsConfig(source=folder)) for folder in ("here", "there"))
-    assert here.id("content") == there.id("content")
-    assert here.id("content") != here.id("other content")
+    assert here.id("content", ["a"]) == there.id("content", ["a"])
+    assert len({here.id("content", ["a"]), here.id("other content", ["a"]), here.id("content", ["b"])}) == 3
     others = [Judge(crop=128), Judge(limit=2), Judge(along=2), Judge(scale=1), Judge(seed=1), Judge(suites=("seen",))]
-    assert len({judge.id("content") for judge in (here, *others)}) == len(others) + 1
+    assert len({judge.id("content", ["a"]) for judge in (here, *others)}) == len(others) + 1
 
 
 def test_a_judge_survives_json() -> None:

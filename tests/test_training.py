@@ -125,7 +125,7 @@ def test_training_lowers_the_loss(tmp_path: Path, backgrounds: Backgrounds) -> N
 def test_a_run_leaves_its_experiment_its_log_and_its_weights(alone: dict[str, Trained]) -> None:
     folder = alone["fp32"].folder
     assert folder.name == alone["fp32"].experiment.id
-    left = {path.name for path in folder.iterdir()}
+    left = {path.name for path in folder.iterdir() if path.name != ".lock"}
     assert left == {"experiment.json", "environment.json", "log.csv", "model.safetensors", "snapshots", "tensorboard"}
     assert Experiment.model_validate_json((folder / "experiment.json").read_text()) == alone["fp32"].experiment
     assert [step for step, _ in losses(alone["fp32"])] == ["25", "50", "60"]
@@ -389,7 +389,7 @@ def test_a_damaged_state_is_a_clear_error(tmp_path: Path, backgrounds: Backgroun
 
 def test_the_state_of_another_experiment_is_refused(tmp_path: Path, backgrounds: Backgrounds) -> None:
     state = interrupted(tiny(seed=1), tmp_path, backgrounds)
-    mine, _ = training.settle(tiny(), backgrounds)
+    mine = training.named(tiny(), backgrounds.content_hash)
     state.parent.parent.rename(tmp_path / mine.id)
     with pytest.raises(TrainingError, match=f"belongs to experiment {state.parent.parent.name}, not {mine.id}"):
         train(tiny(), tmp_path, backgrounds=backgrounds, tensorboard=False)
@@ -431,7 +431,7 @@ def folder_of_photos(folder: Path, photos: torch.Tensor) -> Path:
 
 
 def name_of(experiment: Experiment) -> str:
-    return training.settle(experiment)[0].id
+    return training.named(experiment, Backgrounds(experiment.backgrounds).content_hash).id
 
 
 def test_the_name_depends_on_what_the_images_are_and_not_on_where(tmp_path: Path, photos: torch.Tensor) -> None:

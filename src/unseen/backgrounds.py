@@ -83,6 +83,14 @@ class BackgroundsConfig(Frozen):
     complexity: float = Field(default=0.5, ge=0, le=1)
     mirror: bool = False
 
+    def shares_images_with(self, other: "BackgroundsConfig") -> bool:
+        """Whether both may choose the same images, as far as sources and parts tell; contents are not compared."""
+        if self.source != other.source:
+            folders = _is_folder(self) and _is_folder(other)
+            if not folders or _expanded(self.source).resolve() != _expanded(other.source).resolve():
+                return False
+        return self.part == other.part or (_is_folder(self) and self.holdout != other.holdout)
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:

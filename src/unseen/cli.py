@@ -300,6 +300,11 @@ def evaluate(
         restore = restorer(checkpoint.network, _here(trained), trained.recipe.precision)
     if images is not None:
         test = BackgroundsConfig(source=str(images))
+        if trained.backgrounds.shares_images_with(test) and name == "model":
+            raise ConfigError(
+                f"{images} holds the images this model was trained on: what it does to them says nothing. "
+                "Leave --images out for the ones it held out, or name another folder."
+            )
     elif trained.backgrounds.source in ("embedded", "leaves") or trained.backgrounds.holdout:
         test = trained.backgrounds.model_copy(update={"part": "test", "count": None, "unit": "photographs"})
     else:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -14,6 +14,7 @@ from unseen.losses import L1, AnyLoss
 from unseen.networks import AnyNetworkConfig, ResNetConfig
 from unseen.ranges import Frozen
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["auto", "fp32", "mixed", "bf16"]
 
 
@@ -37,7 +38,7 @@ class Recipe(Frozen):
     patch: int = Field(default=48, ge=1)
     loss: AnyLoss = L1()
     learning_rate: float = Field(default=4e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: float = Field(default=0.0, ge=0)
     warmup: int = Field(default=0, ge=0)
     final_rate: float = Field(default=0.0, ge=0, le=1)
@@ -52,6 +53,8 @@ class Recipe(Frozen):
     def _consistent(self) -> Self:
         if self.warmup >= self.steps:
             raise ValueError(f"warmup is {self.warmup} steps, of {self.steps} in all: make it shorter")
+        if len(set(self.snapshots)) < len(self.snapshots):
+            raise ValueError(f"snapshots repeat a step: {list(self.snapshots)}")
         late = [step for step in self.snapshots if not 1 <= step <= self.steps]
         if late:
             raise ValueError(f"snapshots at {late} lie outside the steps 1 to {self.steps}")

@@ -9,7 +9,7 @@ from unseen.types import Restorer
 
 
 def restore_image(
-    restorer: Restorer, image: UInt8[np.ndarray, "h w 3"], tile: int = 768, halo: int = 64
+    restorer: Restorer, image: UInt8[np.ndarray, "h w 3"], tile: int = 768, halo: int = 128
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Restore an 8-bit RGB image of any size, rounded back to 8 bits.
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 from lightning_fabric.loggers import TensorBoardLogger
 from torch import nn
@@ -68,14 +69,10 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * factor
 
 
-def settle(
-    experiment: Experiment, backgrounds: Backgrounds | None = None, threads: int | None = None
-) -> tuple[Experiment, Backgrounds]:
-    """Load the backgrounds and resolve the experiment. `threads` as in `experiment.resolve`."""
-    if backgrounds is None:
-        backgrounds = Backgrounds(experiment.backgrounds)
+def named(experiment: Experiment, content: str, threads: int | None = None) -> Experiment:
+    """Resolve an experiment on backgrounds of that `content`. `threads` as in `experiment.resolve`."""
     start = None if experiment.start_from is None else checkpoints.load_checkpoint(experiment.start_from).content
-    return resolve(experiment, backgrounds.content_hash, start, threads), backgrounds
+    return resolve(experiment, content, start, threads)
 
 
 def train(
@@ -93,7 +90,9 @@ def train(
     `processes` share every batch: Fabric starts this same program once more for each, or torchrun has done so. Raises
     TrainingError where the loss is not finite, Interrupted after Ctrl-C or SIGTERM, with the state saved.
     """
-    experiment, backgrounds = settle(experiment, backgrounds)
+    if backgrounds is None:
+        backgrounds = Backgrounds(experiment.backgrounds)
+    experiment = named(experiment, backgrounds.content_hash)
     folder = Path(runs) / experiment.id
     trained = Trained(experiment, folder)
     if trained.checkpoint.is_file():
@@ -114,6 +113,8 @@ def train(
         model, optimiser = fabric.setup(network, optimiser)
         average = None if recipe.ema is None else [weight.detach().clone() for weight in network.parameters()]
 
+        if fabric.is_global_zero:
+            ending.enter_context(_sole_use_of(folder))
         state = _load_state(folder, experiment, network, optimiser, average, fabric.device)
         start, spent = state.step, state.seconds
         log = _Log(folder, start, tensorboard) if fabric.is_global_zero else None
@@ -134,8 +135,9 @@ def train(
             )
 
         def save(step: int) -> None:
-            if not math.isfinite(total.item()):
-                raise diverged(step, total.item())
+            loss_so_far = _mean_of_processes(fabric, total)
+            if not math.isfinite(loss_so_far):
+                raise diverged(step, loss_so_far)
             if fabric.is_global_zero:
                 _save_state(folder, experiment, network, optimiser, average, step, seconds(), total)
 
@@ -181,6 +183,8 @@ def train(
             if done < recipe.steps and (done % save_every == 0 or asked):
                 save(done)
                 if asked:
+                    if fabric.world_size > 1:
+                        fabric.barrier()  # nobody leaves before the state is written
                     raise Interrupted(
                         f"Stopped after step {done:,} of {recipe.steps:,}; everything is saved in {folder}. "
                         "Run the same command again to go on."
@@ -203,6 +207,11 @@ def make_fabric(recipe: Recipe, processes: int = 1) -> Fabric:
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     if recipe.batch % (devices * nodes):
         raise ConfigError(f"A batch of {recipe.batch} cannot be shared by {devices * nodes} processes.")
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(recipe.device, devices)
+    if devices > there:
+        raise ConfigError(f"{devices} processes were asked for, and there are {there} {recipe.device} devices.")
+    if recipe.device == "cuda":  # the same steps, the same bits
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     precision = "bf16-mixed" if recipe.precision == "bf16" else "32-true"
     strategy = "ddp" if devices * nodes > 1 else "auto"
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -285,6 +294,16 @@ def stopping() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _sole_use_of(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise TrainingError(f"Another process is training in {folder}. Wait for it, or stop it.") from error
+
+
 def _any_process(fabric: Fabric, stop: threading.Event) -> bool:
     """Whether any process was asked to stop: all of them must end after the same step."""
     return _mean_of_processes(fabric, torch.tensor(float(stop.is_set()), device=fabric.device)) > 0
@@ -362,8 +381,11 @@ class _Log:
         self.writer = csv.writer(self.file)
         self.writer.writerow(self.fields)
         self.writer.writerows([row[field] for field in self.fields] for row in kept)
+        self.file.flush()
         self.board = (
-            TensorBoardLogger(folder, name="tensorboard", version="", purge_step=start) if tensorboard else None
+            TensorBoardLogger(folder, name="tensorboard", version="", purge_step=start + 1 if start else None)
+            if tensorboard
+            else None
         )
 
     def row(self, step: int, loss: float, rate: float, seconds: float) -> None:

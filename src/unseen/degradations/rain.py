@@ -94,6 +94,16 @@ class Rain(Degradation):
     saturation: Parameter = Range(low=1, high=1)
     blend: Literal["add", "screen"] = "add"
 
+    def outside(self, trained: Degradation) -> tuple[str, ...]:
+        """The factors in which this lies wholly outside what `trained` draws from; `spread` widens the directions."""
+        if isinstance(trained, Rain):
+            return Degradation.outside(self._spread_out(), trained._spread_out())
+        return super().outside(trained)
+
+    def _spread_out(self) -> Self:
+        around = Range(low=self.direction.low - self.spread, high=self.direction.high + self.spread)
+        return self.model_copy(update={"direction": around})
+
     @classmethod
     def preset(cls, name: str, scale: float = 1.0, **changes: Any) -> Self:
         """A named rain. ConfigError where there is none of that name."""
@@ -106,7 +116,7 @@ class Rain(Degradation):
             return value
         given = dict(value)
         name, scale = given.pop("preset", "medium"), given.pop("scale", 1.0)
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise ConfigError(f"There is no rain called {name!r}. Known: {', '.join(PRESETS)}.")
         if not isinstance(scale, int | float) or not 0 < scale <= 16:
             raise ConfigError(f"The scale of a rain is a number above 0 and at most 16, not {scale!r}.")

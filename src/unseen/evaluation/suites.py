@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -25,8 +25,8 @@ BATCH_PIXELS = 8 * 256 * 256
 class Suite(Frozen):
     """`degradation` None: clean images, to see whether a restorer leaves them alone (do no harm)."""
 
-    name: str
-    degradation: AnyDegradation | None
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")
+    degradation: AnyDegradation | None = None
 
     def group(self, trained: Degradation) -> str:
         """ "clean", "unseen" (outside `trained` in at least one factor) or "seen"."""
@@ -37,7 +37,7 @@ class Suite(Frozen):
     def batches(
         self, images: Backgrounds, crop: int, limit: int | None = None, seed: int = 0
     ) -> Iterator[tuple[list[str], Batch]]:
-        """Names and pairs. An image's degradation depends on `seed`, the suite's name and the image's name alone."""
+        """Names and pairs. An image's degradation depends on `seed`, the names of suite and image, and its size."""
         names: list[str] = []
         arrays: list[np.ndarray] = []
         for index, (name, array) in enumerate(images.crops(crop)):
@@ -87,6 +87,8 @@ class Judge(Frozen):
         resolved: list[Suite] = []
         for entry in self.suites:
             if isinstance(entry, Suite):
+                if entry.name in ("seen", "clean"):
+                    raise ConfigError(f"{entry.name!r} is a suite already: give the one spelt out another name.")
                 resolved.append(entry)
             elif entry == "seen":
                 resolved.append(Suite(name="seen", degradation=trained))
@@ -101,10 +103,10 @@ class Judge(Frozen):
             )
         return tuple(resolved)
 
-    def id(self, content: str) -> str:
-        """Names the rows that this judge writes. `content` is the hash of the test images."""
+    def id(self, content: str, names: Sequence[str]) -> str:
+        """Names the rows that this judge writes. `content` is the hash of the test images, `names` are theirs."""
         value: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
-        value["images"] = content
+        value["images"] = [content, *names]
         value["suites"] = [
             suite.name if suite.name == "seen" else suite.model_dump(mode="json") for suite in self.resolve(Rain())
         ]

@@ -5,7 +5,7 @@ runs/<id>/experiment.json  environment.json  model.safetensors  log.csv  snapsho
 runs/<id>/judged/<judge>/rows.parquet         # written whole, by rename: present = done
 runs/<id>/judged/<judge>/pictures/<suite>.png # the restored sample of each suite
 runs/studies/<name>/study.json
-runs/studies/<name>/baselines-<judge>.parquet # rows of identity, median, box blur
+runs/studies/<name>/baselines-<judge>-<seen>.parquet # rows of identity, median, box blur
 runs/studies/<name>/pictures/<suite>-{degraded,clean,mask}.png
 ```
 """
@@ -40,7 +40,8 @@ class SuiteRecord:
 @dataclass(frozen=True)
 class CellRecord:
     """One trained network. `axes` holds its value on every axis of the study, e.g. {"backgrounds.count": 8, "seed": 0};
-    None on an axis means "all" (the label in `axis_labels` says so). `rows` and `log` are None until it is done."""
+    None on an axis means "all" (the label in `axis_labels` says so). `rows` is None until it is done, `log` until it
+    has begun."""
 
     id: str
     axes: dict[str, Any]
@@ -93,7 +94,7 @@ def read_study(runs: str | Path, name: str) -> StudyRecord:
             f"{folder / 'study.json'} cannot be read ({error}). Run the study again to write it anew."
         ) from error
     study, judge = value["study"], value["judge"]
-    baselines = folder / f"baselines-{judge}.parquet"
+    baselines = folder / value["baselines"]
     return StudyRecord(
         name=study["name"],
         question=study["question"],
@@ -130,7 +131,7 @@ def _read_cell(home: Path, axes: dict[str, Any], judge: str) -> CellRecord:
         axes=axes,
         experiment=read("experiment.json"),
         rows=read_rows(rows) if rows.is_file() else None,
-        log=pandas.read_csv(log) if log.is_file() else None,
+        log=pandas.read_csv(log) if log.is_file() and log.stat().st_size else None,
         environment=environment,
         pictures={path.stem: path for path in sorted(judged.glob("pictures/*.png"))},
         seconds=environment.get("seconds"),

@@ -4,6 +4,7 @@ A cell is finished when its rows are there; they are written whole. Cells run si
 each with the threads that its recipe says.
 """
 
+import hashlib
 import multiprocessing
 import os
 import shlex
@@ -11,6 +12,8 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
@@ -18,12 +21,11 @@ from typing import Any
 
 import pandas
 import torch
-from filelock import FileLock, Timeout
 
 from unseen import training
 from unseen.backgrounds import Backgrounds
 from unseen.checkpoints import load_checkpoint, restorer
-from unseen.errors import StudyError, UnseenError
+from unseen.errors import ConfigError, StudyError, UnseenError
 from unseen.evaluation.baselines import identity
 from unseen.evaluation.evaluate import apply, evaluate
 from unseen.evaluation.suites import Judge
@@ -90,6 +92,12 @@ class Plan:
     def folder(self) -> Path:
         return self.runs / "studies" / self.study.name
 
+    @property
+    def baselines(self) -> Path:
+        """Their rows hang on the rain that is seen, too, which the judge leaves open."""
+        seen = self.cells[0].experiment.degradation.model_dump_json(exclude={"name"})
+        return self.folder / f"baselines-{self.judge_id}-{hashlib.sha256(seen.encode()).hexdigest()[:8]}.parquet"
+
     def judged(self, cell: Cell) -> Path:
         return self.runs / cell.id / "judged" / self.judge_id
 
@@ -103,16 +111,22 @@ class Plan:
 
 def plan(study: Study, runs: str | Path = "runs") -> Plan:
     """Resolve every cell; one whose recipe names no threads gets one. Reads the backgrounds, trains nothing."""
-    loaded: dict[str, Backgrounds] = {}
+    known: dict[str, tuple[str, int]] = {}  # content and number, not the images: they may be many
     cells = []
     for axes, experiment in study.cells():
+        if experiment.backgrounds.shares_images_with(study.judge.images):
+            raise ConfigError(
+                f"The images that study {study.name} judges on are those it trains on: unseen means disjoint. "
+                "Give judge.images 'part: test', and both the same holdout."
+            )
         key = experiment.backgrounds.model_dump_json()
-        if key not in loaded:
-            loaded[key] = Backgrounds(experiment.backgrounds)
-        settled, _ = training.settle(experiment, loaded[key], threads=1)
-        cells.append(Cell(axes, settled, len(loaded[key])))
+        if key not in known:
+            backgrounds = Backgrounds(experiment.backgrounds)
+            known[key] = backgrounds.content_hash, len(backgrounds)
+        content, number = known[key]
+        cells.append(Cell(axes, training.named(experiment, content, threads=1), number))
     images = Backgrounds(study.judge.images)
-    return Plan(study, Path(runs), tuple(cells), images, study.judge.id(images.content_hash))
+    return Plan(study, Path(runs), tuple(cells), images, study.judge.id(images.content_hash, images.names))
 
 
 def run_study(
@@ -135,7 +149,7 @@ def run_study(
     missing = todo.missing
     if workers is None:
         recipe = todo.cells[0].experiment.recipe
-        workers = max(1, (os.cpu_count() or 1) // (recipe.threads or 1)) if recipe.device == "cpu" else 1
+        workers = max(1, _cores() // (recipe.threads or 1)) if recipe.device == "cpu" else 1
     failures: dict[str, str] = {}
     if workers == 1 or len(missing) <= 1:
         for cell in missing:
@@ -143,9 +157,9 @@ def run_study(
                 run_cell(cell, study.judge, todo.judged(cell), todo.runs, tell)
             except training.Interrupted:
                 raise
-            except UnseenError as error:
-                failures[cell.label] = str(error)
-                tell(Event(cell.label, "failed", message=str(error)))
+            except Exception as error:  # one cell that runs out of memory does not hold up the others
+                failures[cell.label] = _in_words(error)
+                tell(Event(cell.label, "failed", message=failures[cell.label]))
     else:
         failures = _side_by_side(todo, missing, workers, tell)
     if failures:
@@ -172,35 +186,43 @@ def _side_by_side(todo: Plan, missing: tuple[Cell, ...], workers: int, tell: Rep
             }
             waiting = set(jobs)
             while waiting:
-                try:
+                with suppress(Empty):
                     event = news.get(timeout=0.2)
                     if event.kind == "process":
                         processes.append(event.done)
                     else:
                         tell(event)
-                    continue
-                except Empty:
-                    pass
                 if stop.is_set():
                     halt.set()
                     for job in waiting:
                         job.cancel()
                     while processes:
-                        os.kill(processes.pop(), signal.SIGTERM)
+                        with suppress(ProcessLookupError):
+                            os.kill(processes.pop(), signal.SIGTERM)
                 for job in [job for job in waiting if job.done()]:
                     waiting.discard(job)
                     error = None if job.cancelled() else job.exception()
                     if isinstance(error, training.Interrupted):
                         stopped = error
                     elif error is not None:
-                        message = str(error) if isinstance(error, UnseenError) else f"{type(error).__name__}: {error}"
-                        failures[jobs[job].label] = message
-                        tell(Event(jobs[job].label, "failed", message=message))
+                        failures[jobs[job].label] = _in_words(error)
+                        tell(Event(jobs[job].label, "failed", message=failures[jobs[job].label]))
         while not news.empty():
             tell(news.get())
     if stopped is not None or stop.is_set():
         raise training.Interrupted("Stopped; every cell is saved. Run the same command again to go on.")
     return failures
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, BrokenProcessPool):
+        return "Its process ended, perhaps for want of memory. Run the same command again with fewer --workers."
+    return str(error) if isinstance(error, UnseenError) else f"{type(error).__name__}: {error}"
 
 
 def _start(news: Any) -> None:
@@ -218,18 +240,13 @@ def _in_process(cell: Cell, judge: Judge, folder: Path, runs: Path, news: Any, h
 def run_cell(cell: Cell, judge: Judge, folder: Path, runs: Path, tell: Report) -> None:
     """Train a cell, judge it along its training and at its end, and write its rows to `folder`."""
     steps = cell.experiment.recipe.steps
-    home = runs / cell.id
-    home.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(home / ".lock", timeout=0), training.using_threads(cell.experiment.recipe.threads):
-            tell(Event(cell.label, "train", 0, steps))
-            trained = training.train(
-                cell.experiment, runs, progress=lambda done, loss: tell(Event(cell.label, "train", done, steps, loss))
-            )
-            if not (folder / "rows.parquet").is_file():
-                judge_cell(cell, trained, judge, folder, tell)
-    except Timeout as error:
-        raise StudyError(f"Another process is working on {home}. Wait for it, or stop it.") from error
+    with training.using_threads(cell.experiment.recipe.threads):
+        tell(Event(cell.label, "train", 0, steps))
+        trained = training.train(
+            cell.experiment, runs, progress=lambda done, loss: tell(Event(cell.label, "train", done, steps, loss))
+        )
+        if not (folder / "rows.parquet").is_file():
+            judge_cell(cell, trained, judge, folder, tell)
     tell(Event(cell.label, "done"))
 
 
@@ -282,7 +299,7 @@ def _picture(path: Path, image: torch.Tensor) -> None:
 
 def judge_baselines(todo: Plan, tell: Report) -> None:
     """Rows of the identity, the median and the box blur, and the pictures of every suite's sample."""
-    path = todo.folder / f"baselines-{todo.judge_id}.parquet"
+    path = todo.baselines
     judge, degradation = todo.study.judge, todo.cells[0].experiment.degradation
     suites = judge.resolve(degradation)
     if not path.is_file():
@@ -348,6 +365,7 @@ def write_study(todo: Plan, command: str | None) -> None:
         {
             "study": study.model_dump(mode="json"),
             "judge": todo.judge_id,
+            "baselines": todo.baselines.name,
             "suites": suites,
             "axis_labels": labels,
             "axis_numbers": numbers,

@@ -36,6 +36,11 @@ class Study(Frozen):
         empty = [axis for axis, values in self.axes.items() if not values]
         if empty:
             raise ValueError(f"axis {empty[0]} has no values")
+        repeated = [axis for axis, values in self.axes.items() if any(values.count(value) > 1 for value in values)]
+        if repeated:
+            raise ValueError(f"axis {repeated[0]} repeats a value: {list(self.axes[repeated[0]])}")
+        if "curve" in self.model_fields_set and self.curve not in self.axes:
+            raise ValueError(f"curve is {self.curve!r}, which is not an axis; there are {', '.join(self.axes)}")
         if self.curve in self.axes and self.reference not in self.axes[self.curve]:
             raise ValueError(
                 f"reference is {self.reference!r}, which is not a value of axis {self.curve}: "
@@ -58,6 +63,8 @@ class Study(Frozen):
 
 def with_value(raw: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     """A copy of a nested mapping with the value at a dotted key replaced, e.g. `recipe.steps`."""
+    if key in raw:  # the axes of a study are dotted keys themselves
+        return {**raw, key: value}
     first, _, rest = key.partition(".")
     inner = raw.get(first)
     if rest and not isinstance(inner, Mapping | None):
