@@ -90,7 +90,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         step = int(header.get("step", 0))
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"The experiment in the header of {path} cannot be read: {error}") from error
-    network = experiment.network.build()
+    with torch.device("meta"):  # no memory is taken on the word of a header: the weights that are there are used
+        network = experiment.network.build()
     fill(network, weights, path)
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
@@ -127,7 +128,7 @@ def fill(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> No
             f"The weights in {path} are not finite: {', '.join(broken[:3])}. "
             "Training has diverged, or the file is damaged."
         )
-    network.load_state_dict(weights)
+    network.load_state_dict(weights, assign=any(value.is_meta for value in network.state_dict().values()))
 
 
 def load(path: str | Path, device: str = "cpu", precision: str = "fp32") -> Restorer:
