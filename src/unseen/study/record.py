@@ -93,6 +93,10 @@ def read_study(runs: str | Path, name: str) -> StudyRecord:
         raise StudyError(
             f"{folder / 'study.json'} cannot be read ({error}). Run the study again to write it anew."
         ) from error
+    if missing := {"study", "judge", "baselines", "suites", "cells"} - set(value):
+        raise StudyError(
+            f"{folder / 'study.json'} lacks {', '.join(sorted(missing))}. Run the study again to write it anew."
+        )
     study, judge = value["study"], value["judge"]
     baselines = folder / value["baselines"]
     return StudyRecord(
