@@ -1,0 +1,3 @@
+from unseen.cli.app import main
+
+main()
