@@ -1,41 +1,75 @@
 """One set of laws for every degradation, and what rain promises besides.
 
-A new member of `ALL` is tested with its defaults by being listed; rain is tested with each of its presets too.
+A new member of `ALL` is tested by being listed: with its first preset, or its defaults where it has none, by all laws,
+and with each of its presets by those that could fail for one of them alone.
 """
 
 import math
 from dataclasses import fields
+from itertools import combinations
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from unseen.degradations import ALL, AnyDegradation, Degradation, Rain, mask_of
-from unseen.degradations.rain import PRESETS, TESTS, TRAINING, RainParams, streaks, unseen_by
+from unseen.degradations import (
+    ALL,
+    AnyDegradation,
+    Degradation,
+    KernelBlur,
+    Mixture,
+    Rain,
+    families,
+    mask_of,
+    preset,
+    preset_names,
+    unseen_by,
+)
+from unseen.degradations.rain import PRESETS, TESTS, TRAINING, RainParams, streaks
 from unseen.errors import ConfigError
+from unseen.images import write_image
 from unseen.ranges import Choice, Range
 from unseen.seeding import generator
 from unseen.types import Batch
 
-EVERY: list[Degradation] = [
-    *(kind() for kind in ALL),
-    *(Rain.preset(name) for name in PRESETS),
+FOLDER = TemporaryDirectory()
+for number, side in enumerate((3, 6)):
+    write_image(Path(FOLDER.name) / f"{number}.png", np.tri(side, dtype=np.uint8) * 80)
+
+EVERY: list[Degradation] = [preset(name) for name in preset_names()]
+"""Every named degradation."""
+
+MEMBERS: list[Degradation] = [
+    *(preset(next(iter(kind.presets))) if kind.presets else kind() for kind in ALL if kind is not KernelBlur),
+    KernelBlur(folder=FOLDER.name, name="from files"),
+    Rain.preset("veiled"),
+    Rain.preset("layered"),
     Rain(name="a screen", blend="screen", length=12, width={"values": [1, 2, 3]}),
     Rain(name="now and then", spread=20, variation=0.5, layers={"values": [0, 2]}),
+    preset("camera-raw"),
+    preset("gaussian-oval"),
+    Mixture(
+        name="mixtures of mixtures",
+        parts=(preset("noise-chain"), Mixture(parts=(preset("blur-chain"), preset("noises"), Rain()))),
+    ),
 ]
-"""Every degradation with its defaults, every named rain, and some that use what the named ones do not."""
+"""One of every kind, and some that take ways of their own."""
 
 SIZES = [(1, 1), (7, 33), (128, 96)]
 
-DEGRADATION: TypeAdapter[Rain] = TypeAdapter(AnyDegradation)
+DEGRADATION: TypeAdapter[Degradation] = TypeAdapter(AnyDegradation)
 
 
 def name_of(degradation: Degradation) -> str:
     return degradation.name or type(degradation).__name__
 
 
-every_degradation = pytest.mark.parametrize("degradation", EVERY, ids=name_of)
+every_kind = pytest.mark.parametrize("degradation", MEMBERS, ids=name_of)
+every_degradation = pytest.mark.parametrize("degradation", list(dict.fromkeys([*EVERY, *MEMBERS])), ids=name_of)
 
 
 def rngs(count: int, *address: str | int) -> list[torch.Generator]:
@@ -59,20 +93,16 @@ def tensors(batch: Batch) -> dict[str, torch.Tensor]:
 
 
 @every_degradation
-def test_unmasked_pixels_are_clean_pixels(degradation: Degradation, photos: torch.Tensor) -> None:
-    batch = degraded(degradation, photos)
-    change = (batch.degraded - batch.clean).abs().amax(1, keepdim=True)
-    assert (change[batch.mask == 0] <= degradation.mask_threshold).all()
-    assert (change[batch.mask == 1] > degradation.mask_threshold).all()
-    assert batch.mask.unique().tolist() in ([0, 1], [0], [1])
-
-
-@every_degradation
-def test_what_is_degraded_stays_in_range_and_the_clean_images_stay_as_they_were(
+def test_a_degradation_degrades_stays_in_range_and_tells_where_it_did(
     degradation: Degradation, photos: torch.Tensor
 ) -> None:
     before = photos.clone()
     batch = degraded(degradation, photos)
+    change = (batch.degraded - batch.clean).abs().amax(1, keepdim=True)
+    assert (change[batch.mask == 0] <= degradation.mask_threshold).all()
+    assert (change[batch.mask == 1] > degradation.mask_threshold).all()
+    assert batch.mask.unique().tolist() in ([0, 1], [1])
+    assert batch.mask.mean() > 0.02
     assert batch.degraded.min() >= 0
     assert batch.degraded.max() <= 1
     assert batch.layer.min() >= 0
@@ -81,11 +111,13 @@ def test_what_is_degraded_stays_in_range_and_the_clean_images_stay_as_they_were(
 
 
 @every_degradation
-def test_a_degradation_degrades(degradation: Degradation, photos: torch.Tensor) -> None:
-    assert degraded(degradation, photos).mask.mean() > 0.02
+def test_a_degradation_is_its_own_configuration(degradation: Degradation) -> None:
+    assert DEGRADATION.validate_json(degradation.model_dump_json()) == degradation
+    assert degradation.describe().startswith(name_of(degradation))
+    assert degradation.outside(degradation) == ()
 
 
-@every_degradation
+@every_kind
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_any_size_is_degraded(degradation: Degradation, size: tuple[int, int]) -> None:
     batch = degraded(degradation, clean_of(size))
@@ -95,50 +127,39 @@ def test_any_size_is_degraded(degradation: Degradation, size: tuple[int, int]) -
     assert all(values.shape == (2,) and values.isfinite().all() for values in batch.labels.values())
 
 
-@every_degradation
-def test_the_same_address_gives_the_same_pixels(degradation: Degradation, photos: torch.Tensor) -> None:
-    one, other = tensors(degraded(degradation, photos)), tensors(degraded(degradation, photos))
-    assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-@every_degradation
-def test_rendering_the_same_parameters_again_gives_the_same_pixels(
+@every_kind
+def test_the_same_address_gives_the_same_pixels_alone_and_in_a_batch(
     degradation: Degradation, photos: torch.Tensor
 ) -> None:
     params = degradation.sample((64, 64), rngs(4))
-    one, other = degradation.render(photos, params), degradation.render(photos, params)
-    assert torch.equal(one.degraded, other.degraded)
-
-
-@every_degradation
-def test_an_image_is_degraded_alike_alone_and_in_a_batch(degradation: Degradation, photos: torch.Tensor) -> None:
-    together = tensors(degraded(degradation, photos))
-    for index in range(len(photos)):
-        params = degradation.sample((64, 64), [rngs(len(photos))[index]])
+    together = tensors(degradation.render(photos, params))
+    assert torch.equal(degradation.render(photos, params).degraded, together["degraded"])
+    for index in (0, 3):
+        params = degradation.sample((64, 64), [rngs(4)[index]])
         alone = tensors(degradation.render(photos[index : index + 1], params))
         for name, values in alone.items():
             assert torch.equal(values[0], together[name][index]), name
 
 
-@every_degradation
+@every_kind
 def test_sampling_leaves_the_global_state_of_randomness_alone(degradation: Degradation) -> None:
     before = torch.get_rng_state()
     degraded(degradation, clean_of((32, 32)))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@every_degradation
+@every_kind
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=str)
 def test_rendering_keeps_the_type_of_the_images(degradation: Degradation, dtype: torch.dtype) -> None:
-    clean = clean_of((40, 40))
+    clean = clean_of((40, 40)).to(dtype)
     params = degradation.sample((40, 40), rngs(2))
-    single, other = degradation.render(clean, params), degradation.render(clean.to(dtype), params)
+    single, other = degradation.render(clean.float(), params), degradation.render(clean, params)
     assert {other.degraded.dtype, other.layer.dtype, other.mask.dtype} == {dtype}
     assert torch.allclose(other.degraded.float(), single.degraded, atol=1e-6 if dtype == torch.float64 else 5e-3)
 
 
 @pytest.mark.gpu
-@every_degradation
+@every_kind
 def test_a_gpu_renders_what_the_cpu_renders(degradation: Degradation, photos: torch.Tensor) -> None:
     params = degradation.sample((64, 64), rngs(4))
     here, there = degradation.render(photos, params), degradation.render(photos.cuda(), params)
@@ -146,31 +167,18 @@ def test_a_gpu_renders_what_the_cpu_renders(degradation: Degradation, photos: to
     assert torch.allclose(there.degraded.cpu(), here.degraded, atol=1e-4)
 
 
-@every_degradation
-def test_a_degradation_survives_json(degradation: Degradation) -> None:
-    assert DEGRADATION.validate_json(degradation.model_dump_json()) == degradation
-
-
-@every_degradation
-def test_a_degradation_is_never_outside_itself(degradation: Degradation) -> None:
-    assert degradation.outside(degradation) == ()
-
-
-@every_degradation
-def test_outside_is_mutual(degradation: Degradation) -> None:
-    for other in EVERY:
-        assert degradation.outside(other) == other.outside(degradation)
-
-
-@every_degradation
-def test_a_degradation_says_what_it_is(degradation: Degradation) -> None:
-    assert degradation.describe().startswith(name_of(degradation))
+def test_outside_is_mutual() -> None:
+    for one, other in combinations(dict.fromkeys([*EVERY, *MEMBERS]), 2):
+        assert one.outside(other) == other.outside(one)
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_every_kind_is_named_after_its_class_and_refuses_unknown_keys(kind: type[Degradation]) -> None:
-    assert kind().model_dump()["kind"] == kind.__name__
+    assert kind.model_fields["kind"].default == kind.__name__
     assert set(kind.factors) <= set(kind.model_fields)
+    assert {*kind.training, *kind.tests} <= set(kind.presets)
+    assert not set(kind.training) & set(kind.tests)
+    assert kind.color in ("y", "rgb")
     with pytest.raises(ValidationError, match="widht"):
         kind.model_validate({"widht": 3})
 
@@ -180,6 +188,61 @@ def test_another_kind_is_outside_in_its_kind() -> None:
         pass
 
     assert Other().outside(Rain()) == ("kind",)
+
+
+def test_no_name_is_used_twice() -> None:
+    names = [name for kind in ALL for name in kind.presets]
+    assert len(set(names)) == len(names)
+    assert sorted(preset_names()) == sorted(names)
+
+
+def test_a_named_degradation_is_found_over_all_kinds_and_written_without_its_kind() -> None:
+    for name in preset_names():
+        found = preset(name)
+        assert found.name == name
+        assert name in type(found).presets
+        assert name in preset_names(found.family)
+        assert DEGRADATION.validate_python({"preset": name}) == found
+        assert DEGRADATION.validate_python({"preset": name, "kind": type(found).__name__}) == found
+        assert preset(name, 0.5) == type(found).preset(name, scale=0.5)
+
+
+def test_names_of_a_family_and_of_a_use_are_listed() -> None:
+    assert families()[:3] == ("rain", "noise", "blur")
+    assert preset_names("rain") == tuple(PRESETS)
+    assert preset_names("rain", "training") == TRAINING
+    assert preset_names("rain", "tests") == TESTS
+    assert set(preset_names(use="tests")) == {name for family in families() for name in preset_names(family, "tests")}
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("family", families())
+def test_every_test_of_a_family_is_unseen_for_some_training_preset(family: str, scale: float) -> None:
+    table = unseen_by(family, scale)
+    assert set(table) == set(preset_names(family, "tests"))
+    assert all(any(row.values()) for row in table.values())
+
+
+def test_the_scale_of_a_preset_multiplies_sizes_in_pixels_and_no_others() -> None:
+    shake, half = preset("shake"), preset("shake", 0.5)
+    assert half == shake.model_copy(update={"length": Range(low=10, high=20)})
+    assert preset("blurs", 2.0).parts[2].radius == Range(low=6, high=12)  # pyright: ignore[reportAttributeAccessIssue]
+    assert preset("poisson", 0.5) == preset("poisson")
+    given = DEGRADATION.validate_python({"preset": "motion", "scale": 0.5, "length": 7})
+    assert given.model_dump()["length"] == {"low": 7, "high": 7}
+    with pytest.raises(ConfigError, match=r"above 0 and at most 16, not 17.0"):
+        preset("motion", 17.0)
+
+
+def test_an_unknown_name_or_family_is_refused_with_the_ones_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"no degradation called 'poison'\. Known: small, .*, poisson,"):
+        preset("poison")
+    with pytest.raises(ConfigError, match="no degradation called 3"):
+        DEGRADATION.validate_python({"preset": 3})
+    with pytest.raises(ConfigError, match=r"no family of degradations called 'snow'\. Known: rain, noise, blur"):
+        preset_names("snow")
+    with pytest.raises(ConfigError, match=r"no PoissonNoise called 'steep'\. Known: poisson, poisson-dark\."):
+        DEGRADATION.validate_python({"kind": "PoissonNoise", "preset": "steep"})
 
 
 def test_the_mask_is_where_any_colour_changed_by_more_than_the_threshold() -> None:
@@ -437,7 +500,7 @@ def test_the_defaults_are_the_medium_rain() -> None:
 
 
 def test_what_is_unseen_is_computed() -> None:
-    table = unseen_by()
+    table = unseen_by("rain")
     assert set(table) == set(TESTS)
     assert all(set(row) == set(TRAINING) for row in table.values())
     assert "direction" in table["steep"]["small"]
@@ -449,11 +512,6 @@ def test_what_is_unseen_is_computed() -> None:
     assert "quantity" in table["dense"]["large"]
     assert "veil" in table["veiled"]["large"]
     assert {"layers", "blend", "variation"} <= set(table["layered"]["large"])
-
-
-@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
-def test_every_test_rain_is_unseen_for_some_training_range(scale: float) -> None:
-    assert all(any(row.values()) for row in unseen_by(scale).values())
 
 
 @pytest.mark.parametrize("name", ["steep", "steeper"])

@@ -8,7 +8,8 @@ import torch
 from pydantic import Field, model_validator
 
 from unseen.backgrounds import BackgroundsConfig
-from unseen.degradations import AnyDegradation, Rain
+from unseen.data import PairsConfig
+from unseen.degradations import AnyDegradation, Rain, essence
 from unseen.errors import ConfigError
 from unseen.losses import L1, AnyLoss
 from unseen.networks import AnyNetworkConfig, ResNetConfig
@@ -64,18 +65,21 @@ class Recipe(Frozen):
 class Experiment(Frozen):
     """The whole of what decides a trained network.
 
-    `start_from` is a checkpoint to fine-tune (None: fresh weights). `content` and `start_content` are hashes of the
-    backgrounds and of that checkpoint; they take the place of paths in the experiment's name, and are filled in
-    when it is resolved.
+    `pairs`: folders of pairs to train on, beside or (`share` 1) instead of synthetic ones (None: none).
+    `start_from` is a checkpoint to fine-tune (None: fresh weights). `content`, `pairs_content` and `start_content` are
+    hashes of the backgrounds, of the pairs and of that checkpoint; they take the place of paths in the experiment's
+    name, and are filled in when it is resolved.
     """
 
     backgrounds: BackgroundsConfig = BackgroundsConfig()
     degradation: AnyDegradation = Rain.preset("medium", scale=0.5)
     network: AnyNetworkConfig = ResNetConfig()
     recipe: Recipe = Recipe()
+    pairs: PairsConfig | None = None
     start_from: str | None = None
     seed: int = Field(default=0, ge=0)
     content: str | None = None
+    pairs_content: str | None = None
     start_content: str | None = None
 
     @model_validator(mode="before")
@@ -92,17 +96,32 @@ class Experiment(Frozen):
         return {**value, "backgrounds": backgrounds}
 
     @property
+    def synthetic(self) -> bool:
+        """Whether some samples are synthetic. Without them backgrounds and degradation decide nothing."""
+        return self.pairs is None or self.pairs.share < 1
+
+    @property
     def id(self) -> str:
         """Twelve hexadecimal digits over the canonical JSON. The experiment must have been resolved."""
-        if self.content is None or self.recipe.device == "auto" or self.recipe.threads is None:
+        known = (self.content is not None or not self.synthetic) and (
+            self.pairs_content is not None or self.pairs is None
+        )
+        if not known or self.recipe.device == "auto" or self.recipe.threads is None:
             raise ConfigError("This experiment has no name yet: resolve it first (unseen.training.resolve).")
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
 
     def canonical(self) -> str:
-        """JSON with sorted keys, without absent values, without paths and without what is only for people."""
+        """JSON with sorted keys, without absent values, without paths and without what is only for people, or decides
+        nothing. How the folders of pairs are laid out, and split, is told by their content."""
         value = self.model_dump(mode="json", exclude_none=True)
-        del value["backgrounds"]["source"], value["degradation"]["name"]
+        del value["backgrounds"]["source"]
+        value["degradation"] = essence(value["degradation"], {"name"})
         value.pop("start_from", None)
+        if self.pairs is not None:
+            del value["pairs"]["folders"]
+        if not self.synthetic:
+            del value["backgrounds"], value["degradation"]
+            value.pop("content", None)
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
@@ -123,11 +142,17 @@ def best_device() -> Literal["cpu", "cuda", "mps"]:
 
 
 def resolve(
-    experiment: Experiment, content: str, start_content: str | None = None, threads: int | None = None
+    experiment: Experiment,
+    content: str | None,
+    start_content: str | None = None,
+    threads: int | None = None,
+    *,
+    pairs_content: str | None = None,
 ) -> Experiment:
     """Fill in what depends on the machine and on file contents, so that the experiment has its name.
 
-    `threads` is what a cell may use where its recipe does not say (default: torch's own choice).
+    `content` is that of the backgrounds, None where no samples are synthetic. `threads` is what a cell may use where
+    its recipe does not say (default: torch's own choice).
     """
     recipe = experiment.recipe
     device = best_device() if recipe.device == "auto" else recipe.device
@@ -145,6 +170,7 @@ def resolve(
         update={
             "recipe": recipe.model_copy(update=settled),
             "content": content,
+            "pairs_content": pairs_content,
             "start_content": start_content,
         }
     )

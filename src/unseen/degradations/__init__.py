@@ -1,16 +1,132 @@
-"""Degradations: one member, one file. Adding one is its file and its entry in `ALL`."""
+"""Degradations: one member, one file. Adding one is its file and its entry in `ALL`.
 
-from typing import TYPE_CHECKING
+Named ones of every kind: `preset`, and the lists of names, by family (the file that a kind is at home in).
+"""
 
-from unseen.degradations.base import MASK_THRESHOLD, Degradation, mask_of
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+
+from unseen.degradations.base import MASK_THRESHOLD, Color, Degradation, essence, mask_of
+from unseen.degradations.blur import (
+    BLURS,
+    CameraShake,
+    DefocusBlur,
+    GaussianBlur,
+    KernelBlur,
+    MotionBlur,
+)
+from unseen.degradations.mixture import Mixture
+from unseen.degradations.noise import (
+    JPEG,
+    NOISES,
+    CameraNoise,
+    CorrelatedNoise,
+    GaussianNoise,
+    PoissonNoise,
+    Quantisation,
+    SaltAndPepper,
+    SpeckleNoise,
+)
 from unseen.degradations.rain import Rain
+from unseen.errors import ConfigError
 from unseen.ranges import one_of
 
-ALL: tuple[type[Degradation], ...] = (Rain,)
+ALL: tuple[type[Degradation], ...] = (Rain, *NOISES, *BLURS, Mixture)
+
+_HOMES: dict[str, type[Degradation]] = {name: kind for kind in ALL for name in kind.presets}
+
+
+def _with_kind(value: Any) -> Any:
+    """A preset tells its kind: `{preset: poisson}`."""
+    if isinstance(value, dict) and "kind" not in value and "preset" in value:
+        return {"kind": _home(value["preset"]).__name__, **value}
+    return value
+
 
 if TYPE_CHECKING:
     AnyDegradation = Degradation
 else:
-    AnyDegradation = one_of(ALL)
+    AnyDegradation = Annotated[one_of(ALL), BeforeValidator(_with_kind)]
+    Mixture.model_rebuild(_types_namespace={"AnyDegradation": AnyDegradation})
 
-__all__ = ["ALL", "MASK_THRESHOLD", "AnyDegradation", "Degradation", "Rain", "mask_of"]
+
+def _home(name: Any) -> type[Degradation]:
+    if not isinstance(name, str) or name not in _HOMES:
+        raise ConfigError(f"There is no degradation called {name!r}. Known: {', '.join(_HOMES)}.")
+    return _HOMES[name]
+
+
+def preset(name: str, scale: float = 1.0) -> Degradation:
+    """A named degradation of any kind. ConfigError where there is none of that name.
+
+    `scale` multiplies its sizes in pixels (streaks of rain, kernels of blur); noise, which has none, does not change.
+    """
+    kind = _home(name)
+    return kind.preset(name, scale=scale)
+
+
+@cache
+def _families() -> dict[str, str]:
+    return {name: preset(name).family for name in _HOMES}
+
+
+def families() -> tuple[str, ...]:
+    """The families that have named degradations: "rain", "noise", ..."""
+    return tuple(dict.fromkeys(_families().values()))
+
+
+def preset_names(family: str | None = None, use: Literal["training", "tests"] | None = None) -> tuple[str, ...]:
+    """The named degradations, of one family or of all: those to train on, those to test on, or all of them.
+
+    ConfigError where there is no such family.
+    """
+    if family is not None and family not in families():
+        raise ConfigError(f"There is no family of degradations called {family!r}. Known: {', '.join(families())}.")
+    names = (name for name, home in _families().items() if family in (None, home))
+    return tuple(name for name in names if use is None or name in getattr(_HOMES[name], use))
+
+
+def unseen_by(family: str, scale: float = 1.0) -> dict[str, dict[str, tuple[str, ...]]]:
+    """For every test of a family and every training preset of it, the factors in which the test lies outside, computed.
+
+    An empty tuple: that test is not unseen for that training preset.
+    """
+    trained = {name: preset(name, scale) for name in preset_names(family, "training")}
+    return {
+        test: {name: preset(test, scale).outside(degradation) for name, degradation in trained.items()}
+        for test in preset_names(family, "tests")
+    }
+
+
+__all__ = [
+    "ALL",
+    "BLURS",
+    "JPEG",
+    "MASK_THRESHOLD",
+    "NOISES",
+    "AnyDegradation",
+    "CameraNoise",
+    "CameraShake",
+    "Color",
+    "CorrelatedNoise",
+    "DefocusBlur",
+    "Degradation",
+    "GaussianBlur",
+    "GaussianNoise",
+    "KernelBlur",
+    "Mixture",
+    "MotionBlur",
+    "PoissonNoise",
+    "Quantisation",
+    "Rain",
+    "SaltAndPepper",
+    "SpeckleNoise",
+    "essence",
+    "families",
+    "mask_of",
+    "preset",
+    "preset_names",
+    "unseen_by",
+]
