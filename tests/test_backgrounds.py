@@ -210,7 +210,7 @@ def test_a_full_disk_is_an_error_that_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("unseen.backgrounds._write", fail)
+        patch.setattr("unseen.store._write", fail)
         with pytest.raises(DataError, match="No space left"):
             Backgrounds(BackgroundsConfig(source=folder), tmp_path, memory_limit=10)
     assert not list(tmp_path.iterdir())

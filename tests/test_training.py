@@ -1,9 +1,11 @@
 """Training: whatever interrupts it, the weights are those of a run left alone, bit for bit."""
 
 import csv
+import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,18 +14,24 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from unseen import training
 from unseen.backgrounds import Backgrounds, BackgroundsConfig
 from unseen.checkpoints import load_checkpoint, save_network
+from unseen.cli.app import app
+from unseen.data import StoredPairs
 from unseen.degradations import Rain
 from unseen.errors import CheckpointError, ConfigError, TrainingError
 from unseen.experiment import Experiment, Recipe, best_device, has_bf16, resolve
 from unseen.images import write_image
 from unseen.losses import L1
 from unseen.networks import ResNetConfig, build
+from unseen.study.run import plan, run_study
+from unseen.study.study import Study
 from unseen.training import LOG_EVERY, Trained, learning_rate, train
 
 STEPS = 60
@@ -126,7 +134,15 @@ def test_a_run_leaves_its_experiment_its_log_and_its_weights(alone: dict[str, Tr
     folder = alone["fp32"].folder
     assert folder.name == alone["fp32"].experiment.id
     left = {path.name for path in folder.iterdir() if path.name != ".lock"}
-    assert left == {"experiment.json", "environment.json", "log.csv", "model.safetensors", "snapshots", "tensorboard"}
+    assert left == {
+        "experiment.json",
+        "environment.json",
+        "fingerprints.safetensors",
+        "log.csv",
+        "model.safetensors",
+        "snapshots",
+        "tensorboard",
+    }
     assert Experiment.model_validate_json((folder / "experiment.json").read_text()) == alone["fp32"].experiment
     assert [step for step, _ in losses(alone["fp32"])] == ["25", "50", "60"]
     assert load_checkpoint(folder).experiment == alone["fp32"].experiment
@@ -510,3 +526,167 @@ def test_two_processes_train_what_one_does(launcher: str, tmp_path: Path, backgr
     for mine, theirs in zip(losses(one), losses(two), strict=True):
         assert mine[0] == theirs[0]
         assert float(mine[1]) == pytest.approx(float(theirs[1]), rel=1e-4)
+
+
+# --- pairs from folders
+
+
+@pytest.fixture(scope="module")
+def rainy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five pairs: blocks of colour, and the same with a bright line across."""
+    root, rng = tmp_path_factory.mktemp("rainy"), np.random.default_rng(0)
+    for number in range(5):
+        clean = np.kron(rng.uniform(0.1, 0.5, (4, 4, 3)), np.ones((8, 8, 1)))
+        degraded = clean.copy()
+        degraded[4 + 4 * number] += 0.4
+        write_image(root / "target" / f"{number}.png", clean)
+        write_image(root / "input" / f"{number}.png", degraded)
+    return root
+
+
+def on_pairs(folder: Path, share: float = 1.0, **options: Any) -> Experiment:
+    pairs = {"folders": [{"folder": str(folder), "holdout": 1}], "share": share}
+    return Experiment.model_validate({**tiny(**options).model_dump(), "pairs": pairs})
+
+
+def name_with(experiment: Experiment) -> str:
+    assert experiment.pairs is not None
+    content = Backgrounds(experiment.backgrounds).content_hash if experiment.synthetic else None
+    return training.named(experiment, content, pairs_content=StoredPairs(experiment.pairs).content_hash).id
+
+
+def test_experiments_without_pairs_are_called_what_they_always_were() -> None:
+    recipe = Recipe(device="cpu", precision="fp32", threads=1)
+    assert resolve(Experiment(recipe=recipe), "a" * 64).id == "8ff10d884a81"
+    backgrounds = BackgroundsConfig(source="/data", count=8, holdout=3)
+    tuned = Experiment(recipe=recipe, start_from="x", seed=3, backgrounds=backgrounds)
+    assert resolve(tuned, "b" * 64, "c" * 64).id == "611cd659185f"
+
+
+def test_training_on_pairs_lowers_the_loss(tmp_path: Path, rainy: Path) -> None:
+    trained = train(on_pairs(rainy, steps=100, learning_rate=5e-3), tmp_path, tensorboard=False)
+    logged = [float(loss) for _, loss in losses(trained)]
+    assert logged[-1] < 0.8 * logged[0]
+    assert load_checkpoint(trained.folder).experiment == trained.experiment
+
+
+def test_a_mixed_run_that_was_stopped_and_resumed_has_the_same_bits(
+    tmp_path: Path, rainy: Path, backgrounds: Backgrounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = on_pairs(rainy, 0.5, steps=30, ema=0.9)
+    left_alone = train(experiment, tmp_path / "alone", backgrounds=backgrounds, tensorboard=False)
+    pairs = training.Pairs.__getitem__
+    for stop in (7, 22, None):
+
+        def failing(self: training.Pairs, step: int, stop: int | None = stop) -> Any:
+            if step == stop:
+                raise MemoryError
+            return pairs(self, step)
+
+        monkeypatch.setattr(training.Pairs, "__getitem__", failing)
+        try:
+            resumed = train(experiment, tmp_path, backgrounds=backgrounds, save_every=4, tensorboard=False)
+        except MemoryError:
+            continue
+    assert same_bits(resumed, left_alone)
+
+
+def test_fine_tuning_on_pairs_goes_on_from_a_checkpoint(tmp_path: Path, rainy: Path, backgrounds: Backgrounds) -> None:
+    first = train(tiny(steps=10), tmp_path, backgrounds=backgrounds, tensorboard=False)
+    still = on_pairs(rainy, steps=1, learning_rate=1e-30, start_from=str(first.folder))
+    second = train(still, tmp_path, tensorboard=False)
+    assert all(torch.equal(value, weights(first)[name]) for name, value in weights(second).items())
+    tuned = train(on_pairs(rainy, steps=20, start_from=str(first.folder)), tmp_path, tensorboard=False)
+    assert not torch.equal(weights(tuned)["tail.bias"], weights(first)["tail.bias"])
+
+
+def test_pairs_alone_need_no_backgrounds_and_have_a_name_without_them(
+    tmp_path: Path, rainy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "Backgrounds", lambda *_: pytest.fail("backgrounds were read"))
+        trained = train(on_pairs(rainy, steps=2), tmp_path, tensorboard=False)
+        assert train(on_pairs(rainy, steps=2), tmp_path, tensorboard=False) == trained
+    alone = on_pairs(rainy, steps=2)
+    changes = {"backgrounds": BackgroundsConfig(count=2), "degradation": Rain.preset("large")}
+    assert name_with(alone) == name_with(alone.model_copy(update=changes)) == trained.folder.name
+    both = on_pairs(rainy, 0.5, steps=2)
+    assert len({name_with(both), *(name_with(both.model_copy(update={k: v})) for k, v in changes.items())}) == 3
+
+
+def test_the_name_depends_on_the_pairs_and_not_on_where_they_are(tmp_path: Path, rainy: Path) -> None:
+    copy = shutil.copytree(rainy, tmp_path / "copy")
+    assert name_with(on_pairs(copy)) == name_with(on_pairs(rainy))
+    names = {name_with(on_pairs(rainy)), name_with(on_pairs(rainy, 0.5)), name_with(on_pairs(rainy, 0.6))}
+    write_image(copy / "input" / "0.png", np.zeros((32, 32, 3)))
+    names.add(name_with(on_pairs(copy)))
+    assert len(names) == 4
+
+
+def test_an_experiment_without_the_content_of_its_pairs_has_no_name(rainy: Path) -> None:
+    with pytest.raises(ConfigError, match="resolve it first"):
+        _ = resolve(on_pairs(rainy), None).id
+
+
+def test_the_command_line_trains_on_pairs_and_says_what_they_are(tmp_path: Path, rainy: Path) -> None:
+    folder = shutil.copytree(rainy, tmp_path / "pairs")
+    write_image(folder / "input" / "alone.png", np.zeros((32, 32, 3)))
+    write_image(folder / "target" / "0.png", np.zeros((31, 32, 3)))
+    config = tmp_path / "experiment.yaml"
+    config.write_text(tiny(steps=3).model_dump_json(exclude_none=True))
+    command = ["train", str(config), "--runs", str(tmp_path / "runs"), "--pairs", str(folder), "--pairs", str(rainy)]
+    done = CliRunner().invoke(app, [*command, "--share", "0.5"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert f"{folder}: 4 pairs: " in done.stderr
+    assert f"{rainy}: 5 pairs: " in done.stderr
+    assert "22% of the samples." in done.stderr  # 4 of 9, times 0.5
+    assert "left out, in no pair: 1 (input/alone.png" in done.stderr
+    assert "left out, of different sizes: 1 (" in done.stderr
+    trained = Path(done.stdout.strip())
+    pairs = load_checkpoint(trained).experiment.pairs
+    assert pairs is not None
+    assert ([each.folder for each in pairs.folders], pairs.share) == ([str(folder), str(rainy)], 0.5)
+
+
+def test_a_study_varies_the_share_of_pairs(tmp_path: Path, rainy: Path) -> None:
+    base = tiny(steps=2).model_dump(mode="json", exclude={"seed"}, exclude_none=True)
+    study = Study.model_validate(
+        {
+            "name": "shares", "question": "Do pairs help?",
+            "base": {**base, "pairs": {"folders": [{"folder": str(rainy), "holdout": 1}]}},
+            "axes": {"pairs.share": [0.5, 1.0]}, "curve": "pairs.share", "reference": 1.0,
+            "judge": {
+                "images": {"source": "leaves", "count": 1, "part": "test"}, "crop": 32, "scale": 0.25,
+                "suites": ["seen", "clean"],
+            },
+        }
+    )  # fmt: skip
+    half, whole = plan(study, tmp_path).cells
+    assert (half.backgrounds, whole.backgrounds) == (3, 0)
+    assert half.experiment.pairs_content == whole.experiment.pairs_content
+    assert whole.experiment.content is None
+    record = run_study(study, tmp_path, workers=1)
+    assert all(cell.rows is not None for cell in record.cells)
+    assert plan(study, tmp_path).missing == ()
+    groups = {
+        suite["name"]: suite["group"]
+        for suite in json.loads((tmp_path / "studies/shares/study.json").read_text())["suites"]
+    }
+    assert groups == {"seen": "mixed", "clean": "clean"}  # the network of pairs alone has seen no synthetic rain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_two_processes_train_on_pairs_what_one_does(share: float, tmp_path: Path, rainy: Path) -> None:
+    experiment = on_pairs(rainy, share, batch=4, steps=30, learning_rate=1e-3)
+    one = train(experiment, tmp_path / "one", tensorboard=False)
+    config = tmp_path / "experiment.yaml"
+    config.write_text(experiment.model_dump_json(exclude_none=True))
+    done = subprocess.run(
+        [sys.executable, "-m", "unseen.cli", "train", config, "--runs", tmp_path / "two", "--processes", "2"],
+        capture_output=True, text=True, timeout=300, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("5 pairs") + done.stderr.count("4 pairs") == 1  # one process speaks
+    found = weights(tmp_path / "two" / one.folder.name)
+    assert all(torch.allclose(value, found[name], atol=1e-5) for name, value in weights(one).items())

@@ -1,28 +1,24 @@
 """Backgrounds: the clean images that degradations are put on, decoded once, cut into patches by address.
 
-A pool (a folder, the embedded images, or dead leaves) is narrowed by `BackgroundsConfig`; what is chosen lies in one
-flat buffer of bytes, in memory or mapped from a file, so that a patch is a slice however many images there are.
+A pool (a folder, the embedded images, or dead leaves) is narrowed by `BackgroundsConfig`; what is chosen is stored,
+in memory or in a mapped file, so that a patch is a slice however many images there are.
 """
 
 import hashlib
 import importlib.util
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
@@ -32,6 +28,7 @@ from unseen.images import PEAK, Bytes, find_images, image_hash, image_size, read
 from unseen.leaves import DeadLeaves
 from unseen.ranges import Frozen
 from unseen.seeding import generator
+from unseen.store import MEMORY_LIMIT, Progress, read_ahead, size_of, square, stored
 
 PHOTOGRAPHS: dict[str, tuple[str, ...]] = {
     "train": (
@@ -48,13 +45,9 @@ EMBEDDED_LEAVES = {"train": 30, "test": 7}
 LEAVES = 64
 """How many images `count: None` means for the source "leaves", which is endless."""
 
-MEMORY_LIMIT = 4 << 30
-"""Decoded bytes above which images are mapped from a file instead of held in memory."""
-
 _LONGEST = 512  # pixels; longer embedded photographs are scaled down
 _LEAVES_SIZE = (256, 256)
-_THREADS = 4  # for decoding; more gain little
-_AHEAD = 32  # images decoded before they are packed: bounds the memory beside the buffer
+_THREADS = 4  # for headers and hashes; more gain little
 
 
 class BackgroundsConfig(Frozen):
@@ -87,7 +80,7 @@ class BackgroundsConfig(Frozen):
         """Whether both may choose the same images, as far as sources and parts tell; contents are not compared."""
         if self.source != other.source:
             folders = _is_folder(self) and _is_folder(other)
-            if not folders or _expanded(self.source).resolve() != _expanded(other.source).resolve():
+            if not folders or expanded(self.source).resolve() != expanded(other.source).resolve():
                 return False
         return self.part == other.part or (_is_folder(self) and self.holdout != other.holdout)
 
@@ -114,7 +107,7 @@ class _Piece:
         return whole if self.side is None else (self.side, self.side)
 
     def cut(self, image: Bytes) -> Bytes:
-        return image if self.side is None else _square(image, self.side, *self.place)
+        return image if self.side is None else square(image, self.side, *self.place)
 
 
 class Backgrounds:
@@ -139,7 +132,7 @@ class Backgrounds:
         cache: Path | None = None,
         *,
         memory_limit: int = MEMORY_LIMIT,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.config = config
         pool = _pool(config)
@@ -150,23 +143,12 @@ class Backgrounds:
             sizes = dict(zip(used, threads.map(lambda entry: pool[entry].size(), used), strict=True))
         # Pieces of one image lie together, so that it is decoded once; `order` is the identity for photographs.
         order = sorted(range(len(pieces)), key=lambda number: pieces[number].entry)
-        shapes = [pieces[number].size(sizes[pieces[number].entry]) for number in order]
-        offsets = np.cumsum([0, *(height * width * 3 for height, width in shapes)]).tolist()
+        shapes = [(*pieces[number].size(sizes[pieces[number].entry]), 3) for number in order]
         recipe = _recipe(order, pieces, recipes)
-        packed = _packed(pool, [pieces[number] for number in order], sizes, progress)
-        if offsets[-1] <= memory_limit:
-            buffer = np.empty(offsets[-1], dtype=np.uint8)
-            for offset, image in zip(offsets, packed, strict=False):
-                buffer[offset : offset + image.size] = image.reshape(-1)
-        else:
-            folder = cache if cache is not None else Path.home() / ".cache" / "unseen"
-            buffer = _mapped(folder / f"{recipe}.raw", offsets[-1], packed)
-        buffer.flags.writeable = False
-        views = {
-            number: buffer[offset : offset + height * width * 3].reshape(height, width, 3)
-            for number, offset, (height, width) in zip(order, offsets, shapes, strict=False)
-        }
-        self._images: list[Bytes] = [views[number] for number in range(len(pieces))]
+        cut = _cut(pool, [pieces[number] for number in order], sizes, progress)
+        views = stored(shapes, cut, recipe, mapped=size_of(shapes) > memory_limit, cache=cache)
+        in_order = dict(zip(order, views, strict=True))
+        self._images: list[Bytes] = [in_order[number] for number in range(len(pieces))]
         self.names = [
             pool[piece.entry].name + ("" if piece.side is None else f"#{number}") for number, piece in enumerate(pieces)
         ]
@@ -190,8 +172,8 @@ class Backgrounds:
         out = np.empty((len(rngs), size, size, 3), dtype=np.uint8)
         for patch, rng in zip(out, rngs, strict=True):
             which, down, right, flip = torch.rand(4, generator=rng, dtype=torch.float64).tolist()
-            square = _square(images[int(which * len(images))], size, down, right)
-            patch[:] = square[:, ::-1] if self.config.mirror and flip < 0.5 else square
+            cut = square(images[int(which * len(images))], size, down, right)
+            patch[:] = cut[:, ::-1] if self.config.mirror and flip < 0.5 else cut
         return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous().float().div_(PEAK)
 
     def crops(self, size: int) -> Iterator[tuple[str, Bytes]]:
@@ -218,7 +200,7 @@ def _pool(config: BackgroundsConfig) -> list[_Entry]:
     return _embedded_pool(config.part) if config.source == "embedded" else _leaves_pool(config)
 
 
-def _expanded(source: str) -> Path:
+def expanded(source: str) -> Path:
     """The folder a source names: `~` and ${VARIABLES} filled in only here: configurations hold no machine's paths."""
     for name in re.findall(r"\$\{(\w+)\}", source):
         if name not in os.environ:
@@ -231,7 +213,7 @@ def _expanded(source: str) -> Path:
 
 
 def _folder_pool(config: BackgroundsConfig) -> list[_Entry]:
-    folder = _expanded(config.source)
+    folder = expanded(config.source)
     files = find_images(folder)
     if config.holdout >= len(files):
         raise ConfigError(
@@ -327,75 +309,17 @@ def _pieces(config: BackgroundsConfig, available: int) -> list[_Piece]:
     return [_Piece(entry) for entry in sorted(order[: config.count])]
 
 
-def _packed(
-    pool: Sequence[_Entry],
-    pieces: Sequence[_Piece],
-    sizes: dict[int, tuple[int, int]],
-    progress: Callable[[int, int], None] | None,
+def _cut(
+    pool: Sequence[_Entry], pieces: Sequence[_Piece], sizes: dict[int, tuple[int, int]], progress: Progress | None
 ) -> Iterator[Bytes]:
-    """The pieces, sorted by entry, one after another; images are decoded by some threads, a little ahead."""
+    """The pieces, sorted by entry, one after another; every image is decoded once."""
     groups = [(entry, list(group)) for entry, group in groupby(pieces, key=lambda piece: piece.entry)]
-    with ThreadPoolExecutor(_THREADS) as threads:
-        for start in range(0, len(groups), _AHEAD):
-            some = groups[start : start + _AHEAD]
-            read = threads.map(lambda group: pool[group[0]].read(), some)
-            for done, ((entry, group), image) in enumerate(zip(some, read, strict=True), start=start + 1):
-                if image.shape[:2] != sizes[entry]:
-                    raise DataError(f"{pool[entry].name} changed while it was read. Start again.")
-                for piece in group:
-                    yield piece.cut(image)
-                if progress is not None:
-                    progress(done, len(groups))
-
-
-def _mapped(path: Path, size: int, packed: Iterator[Bytes]) -> Bytes:
-    """The pieces in a file, mapped. Written once, under another name, then renamed: a file that is there is whole."""
-    if not (path.is_file() and path.stat().st_size == size):
-        temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(path.parent).free
-            if free < size:
-                raise DataError(
-                    f"The decoded images take {size / 1e9:.1f} GB, but {path.parent} has {free / 1e9:.1f} GB free. "
-                    "Free some space, choose another cache folder, or set count to fewer images."
-                )
-            with temporary.open("xb") as file:
-                _write(file, packed)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise DataError(
-                f"Cannot write the decoded images ({size / 1e9:.1f} GB) to {path.parent}: {error.strerror or error}. "
-                "Choose another cache folder."
-            ) from error
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-    return np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
-
-
-def _write(file: BinaryIO, packed: Iterator[Bytes]) -> None:
-    for image in packed:
-        file.write(np.ascontiguousarray(image).data)
-
-
-def _square(image: Bytes, side: int, down: float, right: float) -> Bytes:
-    """A square of `side` pixels; `down` and `right`, in [0, 1), place it anywhere it fits (or anywhere about an image
-    that is smaller, which is continued by reflection)."""
-    height, width = image.shape[:2]
-    if height >= side and width >= side:
-        top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
-        return image[top : top + side, left : left + side]
-    return image.take(_reflected(height, side, down), axis=0).take(_reflected(width, side, right), axis=1)
-
-
-def _reflected(length: int, side: int, place: float) -> NDArray[np.intp]:
-    """Indices into `length` pixels for `side` of them; beyond the ends they turn back, without repeating the end."""
-    spare = length - side
-    start = int(place * (spare + 1)) if spare >= 0 else -int(place * (1 - spare))
-    period = max(1, 2 * (length - 1))
-    index = np.arange(start, start + side) % period
-    return np.minimum(index, period - index) if length > 1 else index
+    images = read_ahead([pool[entry].read for entry, _ in groups], progress)
+    for (entry, group), image in zip(groups, images, strict=True):
+        if image.shape[:2] != sizes[entry]:
+            raise DataError(f"{pool[entry].name} changed while it was read. Start again.")
+        for piece in group:
+            yield piece.cut(image)
 
 
 def _scaled_size(path: Path) -> tuple[int, int]:

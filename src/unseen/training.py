@@ -30,10 +30,11 @@ from torch import nn
 
 from unseen import checkpoints
 from unseen.backgrounds import Backgrounds
-from unseen.data import Pairs
+from unseen.data import Pairs, StoredPairs
 from unseen.errors import CheckpointError, ConfigError, TrainingError, UnseenError
 from unseen.experiment import Experiment, Recipe, resolve
 from unseen.networks import build
+from unseen.training_images import remember
 
 LOG_EVERY = 25
 """Steps between rows of the log, and between looks at whether the loss is finite."""
@@ -69,10 +70,12 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * factor
 
 
-def named(experiment: Experiment, content: str, threads: int | None = None) -> Experiment:
-    """Resolve an experiment on backgrounds of that `content`. `threads` as in `experiment.resolve`."""
+def named(
+    experiment: Experiment, content: str | None, threads: int | None = None, *, pairs_content: str | None = None
+) -> Experiment:
+    """Resolve an experiment on backgrounds of that `content`, and such pairs. `threads` as in `experiment.resolve`."""
     start = None if experiment.start_from is None else checkpoints.load_checkpoint(experiment.start_from).content
-    return resolve(experiment, content, start, threads)
+    return resolve(experiment, content, start, threads, pairs_content=pairs_content)
 
 
 def train(
@@ -80,6 +83,7 @@ def train(
     runs: str | Path,
     *,
     backgrounds: Backgrounds | None = None,
+    pairs: StoredPairs | None = None,
     processes: int = 1,
     save_every: int = 500,
     tensorboard: bool = True,
@@ -90,19 +94,31 @@ def train(
     `processes` share every batch: Fabric starts this same program once more for each, or torchrun has done so. Raises
     TrainingError where the loss is not finite, Interrupted after Ctrl-C or SIGTERM, with the state saved.
     """
-    if backgrounds is None:
+    if not experiment.synthetic:
+        backgrounds = None
+    elif backgrounds is None:
         backgrounds = Backgrounds(experiment.backgrounds)
-    experiment = named(experiment, backgrounds.content_hash)
+    if experiment.pairs is None:
+        pairs = None
+    elif pairs is None:
+        pairs = StoredPairs(experiment.pairs)
+    experiment = named(
+        experiment,
+        None if backgrounds is None else backgrounds.content_hash,
+        pairs_content=None if pairs is None else pairs.content_hash,
+    )
     folder = Path(runs) / experiment.id
     trained = Trained(experiment, folder)
     if trained.checkpoint.is_file():
         return trained
+    if pairs is not None:
+        pairs.load()
     recipe = experiment.recipe
     with using_threads(recipe.threads), stopping() as stop, ExitStack() as ending:
         fabric = make_fabric(recipe, processes)
-        pairs = Pairs(
+        samples = Pairs(
             backgrounds, experiment.degradation, patch=recipe.patch, batch=recipe.batch, seed=experiment.seed,
-            rank=fabric.global_rank, world=fabric.world_size, device=fabric.device,
+            folders=pairs, rank=fabric.global_rank, world=fabric.world_size, device=fabric.device,
         )  # fmt: skip
         network = build(experiment.network, experiment.seed)
         if experiment.start_from is not None:
@@ -122,6 +138,7 @@ def train(
             ending.callback(log.close)
             write_json(folder / "experiment.json", json.loads(experiment.model_dump_json()))
             write_json(folder / "environment.json", environment(experiment, fabric.world_size))
+            remember(experiment, folder, backgrounds)
         began = time.monotonic()
 
         def seconds() -> float:
@@ -150,7 +167,7 @@ def train(
 
         total = state.total.to(fabric.device)
         model.train()
-        for step, batch in enumerate(pairs.between(start, recipe.steps), start):
+        for step, batch in enumerate(samples.between(start, recipe.steps), start):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, step)
             degraded = batch.degraded.contiguous(memory_format=torch.channels_last)
