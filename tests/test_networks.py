@@ -5,13 +5,28 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from unseen.networks import ALL, AnyNetworkConfig, ResNet, ResNetConfig, UNet, UNetConfig, build, pad_to_multiple
+from unseen.networks import (
+    ALL,
+    AnyNetworkConfig,
+    PReNet,
+    PReNetConfig,
+    ResNet,
+    ResNetConfig,
+    UNet,
+    UNetConfig,
+    build,
+    pad_to_multiple,
+)
 from unseen.seeding import generator
 
-SMALL = {ResNet: ResNetConfig(width=4, blocks=1), UNet: UNetConfig(width=4, levels=2, blocks=1)}
+SMALL = {
+    ResNet: ResNetConfig(width=4, blocks=1),
+    UNet: UNetConfig(width=4, levels=2, blocks=1),
+    PReNet: PReNetConfig(width=4, stages=2, blocks=1),
+}
 """A small configuration of each: a new member of `ALL` needs its own."""
 
-NETWORK: TypeAdapter[ResNetConfig | UNetConfig] = TypeAdapter(AnyNetworkConfig)
+NETWORK: TypeAdapter[ResNetConfig | UNetConfig | PReNetConfig] = TypeAdapter(AnyNetworkConfig)
 
 every_network = pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 
@@ -59,7 +74,8 @@ def test_building_leaves_the_global_state_of_randomness_alone(kind: type[nn.Modu
 @torch.inference_mode()
 def test_with_a_silent_last_layer_the_skip_alone_is_left(kind: type[nn.Module], skip: bool) -> None:
     network = build(SMALL[kind].model_copy(update={"skip": skip}), 0)
-    for weight in network.tail.parameters():
+    last = network.conv if kind is PReNet else network.tail
+    for weight in last.parameters():
         weight.zero_()
     degraded = images(9, 11)
     assert torch.equal(network(degraded), degraded if skip else torch.zeros_like(degraded))

@@ -6,12 +6,13 @@ from torch import nn
 
 from unseen.networks.base import NetworkConfig
 from unseen.networks.padding import pad_to_multiple
+from unseen.networks.prenet import PReNet, PReNetConfig
 from unseen.networks.resnet import ResNet, ResNetConfig
 from unseen.networks.unet import UNet, UNetConfig
 from unseen.ranges import one_of
 from unseen.seeding import seeded
 
-ALL = (ResNet, UNet)
+ALL = (ResNet, UNet, PReNet)
 
 if TYPE_CHECKING:
     AnyNetworkConfig = NetworkConfig
@@ -29,6 +30,8 @@ __all__ = [
     "ALL",
     "AnyNetworkConfig",
     "NetworkConfig",
+    "PReNet",
+    "PReNetConfig",
     "ResNet",
     "ResNetConfig",
     "UNet",

@@ -1,0 +1,8 @@
+"""Any model as a restorer: our checkpoints, published weights, ONNX, other people's networks and code."""
+
+from unseen.models.foreign import Foreign
+from unseen.models.model import Model
+from unseen.models.opening import open_model
+from unseen.models.weights import read_weights
+
+__all__ = ["Foreign", "Model", "open_model", "read_weights"]

@@ -1,0 +1,69 @@
+"""What is known of a model, and how it is named and hashed."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from unseen.experiment import Experiment
+from unseen.types import Restorer
+
+PLAIN_NAMES = {"best", "checkpoint", "final", "last", "latest", "model", "net_g_latest", "pytorch_model", "weights"}
+"""File names that say nothing: the folder's name is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A restorer and what is known of it.
+
+    `content` is a SHA-256 over the weights or the bytes of the file. `experiment` is what trained it and `step` when,
+    for our own checkpoints (None and -1 for others). `parameters` and `content` are None where they cannot be known.
+    """
+
+    name: str
+    restore: Restorer
+    kind: str
+    parameters: int | None = None
+    content: str | None = None
+    experiment: Experiment | None = None
+    step: int = -1
+    path: Path | None = None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says, with the next where it only leads up to that; not too long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    told = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return told[:300].rstrip(".")
+
+
+def name_of(path: Path) -> str:
+    """The stem of a file's name, or the name of its folder where the stem says nothing."""
+    folder = path.absolute().parent.name
+    return folder if folder and path.stem.lower() in PLAIN_NAMES else path.stem
+
+
+def hash_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, and of the file of weights that ONNX may keep beside it."""
+    digest = hashlib.sha256()
+    for part in (path, path.with_name(f"{path.name}.data"), path.with_name(f"{path.name}_data")):
+        if part.is_file():
+            with part.open("rb") as file:
+                hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
+
+
+def hash_of_weights(module: nn.Module) -> str:
+    """SHA-256 over the names, shapes, types and values of a module's state."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        if isinstance(value, Tensor):
+            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def count(module: nn.Module) -> int:
+    return sum(weight.numel() for weight in module.parameters())
