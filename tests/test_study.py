@@ -10,9 +10,10 @@ import pandas
 import pytest
 import yaml
 from filelock import FileLock
+from PIL import Image
 from pydantic import ValidationError
 
-from unseen.errors import ConfigError, StudyError
+from unseen.errors import ConfigError, DataError, StudyError
 from unseen.images import write_image
 from unseen.rows import ATOMS
 from unseen.study.record import BASELINES, StudyRecord, read_study
@@ -108,7 +109,7 @@ def test_cells_are_the_product_of_the_axes_the_last_varying_fastest(photographs:
         ({"base": {"recipie": {}}}, "recipie: there is no such key"),
         ({"base": {"degradation": {"kind": "Rain", "preset": "mediun"}}}, "no rain called 'mediun'"),
         ({"judge": {"suits": ["seen"]}}, r"judge\.suits: there is no such key"),
-        ({"judge": {"suites": ["stepe"]}}, "no rain called 'stepe'"),
+        ({"judge": {"suites": ["stepe"]}}, "no suite called 'stepe'"),
         ({"name": "No Name"}, "name"),
     ],
 )
@@ -341,6 +342,21 @@ def test_a_study_reads_back_as_it_was_returned(runs: Path, ran: StudyRecord) -> 
     again = read_study(runs, "tiny")
     assert same_rows(again, ran)
     assert (again.axes, again.suites, again.pictures) == (ran.axes, ran.suites, ran.pictures)
+
+
+def test_a_study_does_not_judge_on_what_its_cells_train_on(photographs: Path, tmp_path: Path) -> None:
+    for path in sorted(photographs.iterdir())[:2]:  # of those trained on, under another name, in another format
+        (tmp_path / "copies").mkdir(exist_ok=True)
+        Image.open(path).save(tmp_path / "copies" / f"other-{path.stem}.webp", quality=90)
+    changes = described(photographs, axes={"seed": [0]})
+    changes["judge"] |= {"images": {"source": str(tmp_path / "copies")}, "suites": ["steep"]}
+    leaking, runs = Study.model_validate(changes), tmp_path / "runs"
+    with pytest.raises(DataError, match=r"(?s)2 test images are among .*other-0.*--allow-leaks"):
+        run_study(leaking, runs, workers=1)
+    assert not list(runs.rglob("model.safetensors"))
+    record = run_study(leaking, runs, workers=1, allow_leaks=True)
+    assert "LEAKS WERE ALLOWED: 2 test images" in record.notes[0]
+    assert run_study(leaking, runs, workers=1).notes == record.notes  # finished: noted for good
 
 
 def test_a_study_that_was_not_run_is_a_clear_error(runs: Path, ran: StudyRecord, tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ def study_run(
     workers: Annotated[
         int | None, typer.Option(help="Cells at a time (default: as many as fit the processor).", min=1)
     ] = None,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Run even where test images are trained on, and say so in the report.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Run what is missing of a study and write its report. The same command again continues it.
@@ -71,7 +74,7 @@ def study_run(
                 verb = {"train": "steps", "judge": "images judged"}[event.kind]
                 draw(f"{event.cell}, {verb}", event.done, event.total, f"loss {event.loss:.4f}" if event.loss else "")
 
-        record = run_study(study, runs, workers=workers, report=report)
+        record = run_study(study, runs, workers=workers, allow_leaks=allow_leaks, report=report)
     _report(record, runs, json_, time.monotonic() - began)
 
 

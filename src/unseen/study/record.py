@@ -119,6 +119,7 @@ def read_study(runs: str | Path, name: str) -> StudyRecord:
             for suite in value["suites"]
         },
         command=value["command"],
+        notes=tuple(value.get("notes", ())),
     )
 
 

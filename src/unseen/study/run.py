@@ -5,12 +5,13 @@ each with the threads that its recipe says.
 """
 
 import hashlib
+import json
 import multiprocessing
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -25,15 +26,18 @@ import torch
 from unseen import training
 from unseen.backgrounds import Backgrounds
 from unseen.checkpoints import load_checkpoint, restorer
+from unseen.data import StoredPairs
 from unseen.errors import ConfigError, StudyError, UnseenError
 from unseen.evaluation.baselines import identity
 from unseen.evaluation.evaluate import apply, evaluate
-from unseen.evaluation.suites import Judge
+from unseen.evaluation.suites import Judge, PairSuite
 from unseen.experiment import Experiment, Recipe
 from unseen.images import write_image
+from unseen.leaks import Fingerprints, find_leaks, fingerprints, joined, refuse_leaks
 from unseen.rows import write_rows
 from unseen.study.record import StudyRecord, read_study
 from unseen.study.study import Study
+from unseen.training_images import clean_images
 from unseen.types import Restorer
 
 COUNT = "backgrounds.count"
@@ -114,17 +118,26 @@ def plan(study: Study, runs: str | Path = "runs") -> Plan:
     known: dict[str, tuple[str, int]] = {}  # content and number, not the images: they may be many
     cells = []
     for axes, experiment in study.cells():
-        if experiment.backgrounds.shares_images_with(study.judge.images):
+        if experiment.synthetic and experiment.backgrounds.shares_images_with(study.judge.images):
             raise ConfigError(
                 f"The images that study {study.name} judges on are those it trains on: unseen means disjoint. "
                 "Give judge.images 'part: test', and both the same holdout."
             )
-        key = experiment.backgrounds.model_dump_json()
-        if key not in known:
-            backgrounds = Backgrounds(experiment.backgrounds)
-            known[key] = backgrounds.content_hash, len(backgrounds)
-        content, number = known[key]
-        cells.append(Cell(axes, training.named(experiment, content, threads=1), number))
+        content, number, pairs_content = None, 0, None
+        if experiment.synthetic:
+            key = experiment.backgrounds.model_dump_json()
+            if key not in known:
+                backgrounds = Backgrounds(experiment.backgrounds)
+                known[key] = backgrounds.content_hash, len(backgrounds)
+            content, number = known[key]
+        if experiment.pairs is not None:
+            key = experiment.pairs.model_dump_json(include={"folders"})
+            if key not in known:
+                pairs = StoredPairs(experiment.pairs)
+                known[key] = pairs.content_hash, len(pairs)
+            pairs_content, _ = known[key]
+        named = training.named(experiment, content, threads=1, pairs_content=pairs_content)
+        cells.append(Cell(axes, named, number))
     images = Backgrounds(study.judge.images)
     return Plan(study, Path(runs), tuple(cells), images, study.judge.id(images.content_hash, images.names))
 
@@ -135,16 +148,18 @@ def run_study(
     *,
     workers: int | None = None,
     command: str | None = None,
+    allow_leaks: bool = False,
     report: Report | None = None,
 ) -> StudyRecord:
     """Run what is missing, `workers` cells at a time (None: as many as their threads fit the processor; one beside
     an accelerator), and read the whole study back.
 
+    DataError where test images are, by content, among those trained on, unless `allow_leaks`: the report says so then.
     Cells that fail do not hold up the others; StudyError names them at the end. Ctrl-C saves and raises Interrupted.
     """
     todo = plan(study, runs)
     tell = report or (lambda event: None)
-    write_study(todo, command)
+    write_study(todo, command, _leaks(todo, allow_leaks) if todo.missing else _noted(todo))
     judge_baselines(todo, tell)
     missing = todo.missing
     if workers is None:
@@ -255,15 +270,13 @@ def judge_cell(cell: Cell, trained: training.Trained, judge: Judge, folder: Path
     recipe = cell.experiment.recipe
     suites = judge.resolve(cell.experiment.degradation)
     images = Backgrounds(judge.images)
-    size = len(images) if judge.limit is None else min(judge.limit, len(images))
-    along = size if judge.along is None else min(judge.along, size)
-    points = [
-        (step, trained.folder / "snapshots" / f"{step}.safetensors", along)
+    points: list[tuple[int, Path, int | None]] = [
+        (step, trained.folder / "snapshots" / f"{step}.safetensors", _least(judge.along, judge.limit))
         for step in recipe.snapshots
         if step < recipe.steps
     ]
-    points.append((recipe.steps, trained.checkpoint, size))
-    total, judged, parts = len(suites) * sum(limit for _, _, limit in points), 0, []
+    points.append((recipe.steps, trained.checkpoint, judge.limit))
+    total, judged, parts = sum(suite.size(images, limit) for _, _, limit in points for suite in suites), 0, []
 
     with training.stopping() as stop:
 
@@ -289,6 +302,10 @@ def judge_cell(cell: Cell, trained: training.Trained, judge: Judge, folder: Path
     write_rows(pandas.concat(parts, ignore_index=True), folder / "rows.parquet")
 
 
+def _least(one: int | None, other: int | None) -> int | None:
+    return min((value for value in (one, other) if value is not None), default=None)
+
+
 def _restorer(path: Path, recipe: Recipe) -> Restorer:
     return restorer(load_checkpoint(path, recipe.device).network, recipe.device, recipe.precision)
 
@@ -303,13 +320,12 @@ def judge_baselines(todo: Plan, tell: Report) -> None:
     judge, degradation = todo.study.judge, todo.cells[0].experiment.degradation
     suites = judge.resolve(degradation)
     if not path.is_file():
-        size = len(todo.images) if judge.limit is None else min(judge.limit, len(todo.images))
-        judged = 0
+        total, judged = sum(suite.size(todo.images, judge.limit) for suite in suites), 0
 
         def progress(suite: str, count: int) -> None:
             nonlocal judged
             judged += count
-            tell(Event("baselines", "judge", judged, len(suites) * size))
+            tell(Event("baselines", "judge", judged, total))
 
         rows = evaluate(
             identity, suites, todo.images, crop=judge.crop, limit=judge.limit, seed=judge.seed, name="identity",
@@ -324,10 +340,43 @@ def judge_baselines(todo: Plan, tell: Report) -> None:
         tell(Event("baselines", "done"))
 
 
-def write_study(todo: Plan, command: str | None) -> None:
+def _leaks(todo: Plan, allowed: bool) -> tuple[str, ...]:
+    """What the report must say of test images that were trained on. Looks at all that seeds and counts choose from."""
+    trained: dict[str, Fingerprints] = {}
+    for cell in todo.cells:
+        pool = cell.experiment.backgrounds.model_copy(update={"count": None, "unit": "photographs", "seed": 0})
+        whole = cell.experiment.model_copy(update={"backgrounds": pool})
+        key = whole.model_dump_json(include={"backgrounds", "pairs"})
+        if key not in trained:
+            trained[key] = fingerprints(clean_images(whole))
+    tests = [(name, todo.images.image(index)) for index, name in enumerate(todo.images.names)]
+    for suite in todo.study.judge.resolve(todo.cells[0].experiment.degradation):
+        if isinstance(suite, PairSuite):
+            tests += [(f"{suite.name}/{name}", image) for name, image in suite.open().clean_images()]
+    leaks = find_leaks(joined(list(trained.values())), fingerprints(tests))
+    refuse_leaks(leaks, allowed, f"The study {todo.study.name}")
+    if not leaks:
+        return ()
+    count = len({leak.test for leak in leaks})
+    return (
+        f"LEAKS WERE ALLOWED: {count} test image{'s are' if count > 1 else ' is'} among those that cells may be "
+        f"trained on, so these figures say nothing about generalization. First: {leaks[0].train} is {leaks[0].test}.",
+    )
+
+
+def _noted(todo: Plan) -> tuple[str, ...]:
+    """What the study has noted before: a study that is finished is not looked through again."""
+    with suppress(OSError, ValueError):
+        return tuple(json.loads((todo.folder / "study.json").read_text()).get("notes", ()))
+    return ()
+
+
+def write_study(todo: Plan, command: str | None, notes: Sequence[str] = ()) -> None:
     """`study.json`: what the study asks and which cells answer it, so that a report needs nothing else."""
     study = todo.study
-    degradations = list({d.model_dump_json(): d for d in (cell.experiment.degradation for cell in todo.cells)}.values())
+    experiments = [cell.experiment for cell in todo.cells]
+    degradations = list({e.degradation.model_dump_json(): e.degradation for e in experiments if e.synthetic}.values())
+    only_pairs = any(not experiment.synthetic for experiment in experiments)  # no synthetic suite is seen by these
     numbers = {
         axis: {str(cell.axes[axis]): number for cell in todo.cells if (number := _number(cell, axis)) is not None}
         for axis in study.axes
@@ -344,20 +393,22 @@ def write_study(todo: Plan, command: str | None) -> None:
         }
         for axis, values in study.axes.items()
     }
-    size = len(todo.images) if study.judge.limit is None else min(study.judge.limit, len(todo.images))
     suites = []
     for suite in study.judge.resolve(todo.cells[0].experiment.degradation):
         own = suite.name == "seen"  # every cell's own training degradation
-        groups = {"seen"} if own else {suite.group(degradation) for degradation in degradations}
-        outside = [] if own or suite.degradation is None else [suite.degradation.outside(each) for each in degradations]
-        description = "clean images" if suite.degradation is None else suite.degradation.describe()
+        groups = {"seen" if own else suite.group(degradation) for degradation in degradations}
+        if only_pairs:
+            groups.add("clean" if suite.group(experiments[0].degradation) == "clean" else "unseen")
+        outside = [] if own else [suite.outside(each) for each in degradations]
         suites.append(
             {
                 "name": suite.name,
                 "group": groups.pop() if len(groups) == 1 else "mixed",
-                "description": "what each network was trained on" if own and len(degradations) > 1 else description,
+                "description": "what each network was trained on"
+                if own and len(degradations) > 1
+                else suite.describe(),
                 "outside": [factor for factor in (outside[0] if outside else ()) if all(factor in o for o in outside)],
-                "images": size,
+                "images": suite.size(todo.images, study.judge.limit),
             }
         )
     training.write_json(
@@ -371,6 +422,7 @@ def write_study(todo: Plan, command: str | None) -> None:
             "axis_numbers": numbers,
             "cells": [{"id": cell.id, "axes": cell.axes} for cell in todo.cells],
             "command": command or shlex.join(["unseen", *sys.argv[1:]]),
+            **({"notes": list(notes)} if notes else {}),
         },
     )
 
