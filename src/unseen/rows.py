@@ -13,6 +13,7 @@ are of values (pixels x 3).
 This file stays whole because rows, quantities and what is averaged over what are one law; nothing else may average.
 """
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -531,6 +532,93 @@ def _note(value: float) -> str | None:
     if math.isfinite(value):
         return None
     return "undefined" if math.isnan(value) else "infinite" if value > 0 else "minus infinite"
+
+
+def bootstrapped(rows: pd.DataFrame, resamples: int = 1000) -> dict[tuple[str, int, str], dict[str, Array]]:
+    """Every quantity over the images as they are, and over images drawn with replacement (Efron 1979).
+
+    By (experiment, step, suite) and quantity an array of 1 + `resamples` values: the first is the quantity itself, the
+    others are those of the draws, NaN where undefined. Whatever is computed from such arrays entry by entry (a mean
+    over suites, the difference of two restorers) is again such an array: `percentiles` reads value and interval off.
+
+    Images are drawn within each suite. Draws depend on nothing but the names of the suite's images: two restorers on
+    one suite are compared on the same draws, and so are two suites that degrade the same images, as their errors are
+    not independent. With a single image nothing can be drawn, and all but the first are NaN.
+    """
+    if rows.empty:
+        return {}
+    ordered = rows.sort_values("image", kind="stable")
+    images = ordered.groupby(_GROUP, sort=False)["image"].agg(lambda its: tuple(dict.fromkeys(its)))
+    alike: dict[tuple[str, ...], list[tuple[dict[str, Any], dict[str, Array]]]] = {}
+    for its, group in zip(images, _wide(ordered), strict=True):
+        alike.setdefault(its, []).append(group)
+    found = {}
+    for its, groups in alike.items():
+        drawn = _drawn([atoms for _, atoms in groups], its, resamples)
+        for (names, _), values in zip(groups, drawn, strict=True):
+            found[names["experiment"], names["step"], names["suite"]] = values
+    return found
+
+
+def _drawn(groups: Sequence[Mapping[str, Array]], images: Sequence[str], resamples: int) -> list[dict[str, Array]]:
+    """Quantities of each group over the same draws of `images`; the first draw is of every image once."""
+    tables = [np.stack(list(_summed(atoms).values()), axis=1) for atoms in groups]
+    columns = list(_summed(groups[0]))
+    count = len(images)
+    rng = np.random.default_rng(np.frombuffer(hashlib.sha256("\n".join(images).encode()).digest(), np.uint32))
+    parts: list[list[Array]] = [[table.sum(axis=0, keepdims=True)] for table in tables]
+    at_once = max(1, 2**22 // count)  # 32 MB of counts
+    for first in range(0, resamples, at_once):
+        lot = min(at_once, resamples - first)
+        if count == 1:
+            for part, table in zip(parts, tables, strict=True):
+                part.append(np.full((lot, table.shape[1]), np.nan))
+            continue
+        drawn = rng.integers(count, size=(lot, count)) + count * np.arange(lot)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=lot * count).reshape(lot, count).astype(np.float64)
+        for part, table in zip(parts, tables, strict=True):
+            part.append(times @ table)
+    return [_from_sums(dict(zip(columns, np.concatenate(part).T, strict=True))) for part in parts]
+
+
+def _summed(atoms: Mapping[str, Array]) -> dict[str, Array]:
+    """What sums over images are needed of: the pooled atoms, and for each mean its finite values, how many are defined,
+    and how many are infinite."""
+    columns = {name: atoms[name] for name in _POOLED}
+    for quantity in QUANTITIES.values():
+        if quantity.of is not None:
+            values = atoms[quantity.of]
+            columns[f"{quantity.of} total"] = np.where(np.isfinite(values), values, 0.0)
+            columns[f"{quantity.of} defined"] = (~np.isnan(values)).astype(np.float64)
+            for sign in (1, -1):
+                columns[f"{quantity.of} {sign}"] = (values == sign * math.inf).astype(np.float64)
+    return columns
+
+
+def _from_sums(sums: Mapping[str, Array]) -> dict[str, Array]:
+    found = {}
+    for quantity in QUANTITIES.values():
+        if quantity.pooled is not None:
+            found[quantity.name] = quantity.pooled(sums)
+            continue
+        assert quantity.of is not None
+        above, below = (sums[f"{quantity.of} {sign}"] > 0 for sign in (1, -1))
+        mean = _ratio(sums[f"{quantity.of} total"], sums[f"{quantity.of} defined"])
+        mean = np.where(above, math.inf, np.where(below, -math.inf, mean))
+        found[quantity.name] = np.where(above & below | np.isnan(sums[f"{quantity.of} defined"]), math.nan, mean)
+    return found
+
+
+def percentiles(values: Array, level: float = 0.95) -> tuple[float, float, float]:
+    """(value, low, high) of an array as `bootstrapped` makes them: its first entry, and percentiles of the others.
+
+    Both ends are NaN where the value is not finite, or no draw is.
+    """
+    value, drawn = float(values[0]), values[1:][np.isfinite(values[1:])]
+    if not math.isfinite(value) or not len(drawn):
+        return value, math.nan, math.nan
+    low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
+    return value, float(low), float(high)
 
 
 def mean_over(summary: pd.DataFrame, suites: Sequence[str]) -> pd.DataFrame:

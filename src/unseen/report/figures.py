@@ -52,7 +52,7 @@ VARIABLES: dict[str, tuple[str, str, str]] = {
 }
 """Colours of the page by name: as drawn, and what stands for it on a light and on a dark page."""
 
-_STYLE: dict[Any, Any] = {  # matplotlib has its own type for the keys
+STYLE: dict[Any, Any] = {  # matplotlib has its own type for the keys
     "font.size": 9.5,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": MUTED,
@@ -430,14 +430,20 @@ def _shade_blind(axes: Axes) -> None:
 
 def svg(plot: Plot, prefix: str) -> str:
     """A panel for inlining: colours are the page's variables, identifiers are its own, nothing is fetched."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.5, 3.0))
         figure.patch.set_alpha(0)
         axes = figure.add_axes((plot.left, 0.18, plot.right - plot.left, 0.79))
         axes.patch.set_alpha(0)
         plot.draw(axes)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        return inlined(figure, prefix)
+
+
+def inlined(figure: Figure, prefix: str) -> str:
+    """A figure as SVG for inlining; `prefix` keeps its identifiers apart from those of others. To be called in the
+    context of `STYLE` that the figure was drawn in."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
@@ -465,7 +471,7 @@ def sheet(plots: Sequence[Plot], pens: Sequence[Pen], columns: int = 3) -> bytes
     """Panels and their legend as one PNG, on white."""
     columns = min(columns, len(plots))
     lines = math.ceil(len(plots) / columns)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         wide, high, head = 4.4, 3.3, 0.45
         figure = Figure(figsize=(wide * columns, high * lines + head))
         tall = high / (high * lines + head)

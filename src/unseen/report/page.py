@@ -1,14 +1,10 @@
 """The report: one self-contained page, the same as a text with figures beside it, and the tables as CSV."""
 
-import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from unseen import rows
@@ -16,6 +12,7 @@ from unseen.report import figures, pictures
 from unseen.report.answer import BLIND, Answer, answer, count
 from unseen.report.printed import Table, full_tables, headline_table, suites_table
 from unseen.report.tables import Estimate, Tables, cell_label, cells_table, summary_table, tabulate
+from unseen.report.template import grid_markdown, rendered, write
 from unseen.study.record import CellRecord, StudyRecord
 
 CAPTIONS = {
@@ -42,22 +39,12 @@ def write_report(record: StudyRecord, folder: Path | str) -> Path:
     if found:
         drawn["samples.png"] = pictures.contact_sheet(found)
     for name, content in drawn.items():
-        _write(folder / name, content)
+        write(folder / name, content)
     for name, frame in (("cells.csv", cells_table(tables)), ("summary.csv", summary_table(tables))):
-        _write(folder / name, frame.to_csv(index=False, lineterminator="\n").encode())
-    _write(folder / "report.md", markdown(tables, said, list(drawn)).encode())
-    _write(folder / "report.html", html(tables, said, found).encode())
+        write(folder / name, frame.to_csv(index=False, lineterminator="\n").encode())
+    write(folder / "report.md", markdown(tables, said, list(drawn)).encode())
+    write(folder / "report.html", html(tables, said, found).encode())
     return folder / "report.html"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """By rename: where the file is, it is whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -221,19 +208,20 @@ def _stages(found: list[pictures.Sample]) -> list[dict[str, Any]]:
     uris = [*pictures.encoded(lot), ""]  # -1: none
     return [
         {
-            "suite": sample.suite,
+            "title": sample.suite.name,
+            "flag": "" if sample.suite.group == sample.suite.name else sample.suite.group,
+            "alt": f"Degraded sample of suite {sample.suite.name}",
+            "says": f"degraded, {rows.display('psnr_rgb', sample.psnr)} dB",
             "degraded": uris[degraded],
             "clean": uris[clean],
             "mask": uris[mask],
-            "psnr": rows.display("psnr_rgb", sample.psnr),
             "size": (sample.degraded.shape[1], sample.degraded.shape[0]),
             "shots": [
                 {
                     "name": r.setting.name,
-                    "seed": r.seed,
                     "image": uris[image],
                     "residual": uris[wrong],
-                    "psnr": rows.display("psnr_rgb", r.psnr),
+                    "says": f"restored, {rows.display('psnr_rgb', r.psnr)} dB",
                 }
                 for r, image, wrong in restored
             ],
@@ -242,21 +230,11 @@ def _stages(found: list[pictures.Sample]) -> list[dict[str, Any]]:
     ]
 
 
-def typographic(text: str) -> str:
-    """A real minus sign before digits."""
-    return re.sub(r"(?<![\w.\-])-(?=[\d.])", "\u2212", text)
-
-
 def html(tables: Tables, said: Answer, found: list[pictures.Sample]) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["minus"] = typographic
-    environment.filters["themed"] = figures.themed
-    source = resources.files("unseen.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
     stages = _stages(found)
-    return environment.from_string(source).render(
+    return rendered(
+        "page.html.jinja",
         record=tables.record,
         tables=tables,
         said=said,
@@ -275,7 +253,6 @@ def html(tables: Tables, said: Answer, found: list[pictures.Sample]) -> str:
         settings=list(dict.fromkeys(shot["name"] for stage in stages for shot in stage["shots"])),
         amplified=pictures.AMPLIFIED,
         ran=ran(tables),
-        variables=figures.VARIABLES,
     )
 
 
@@ -325,7 +302,7 @@ def markdown(tables: Tables, said: Answer, drawn: list[str]) -> str:
     if where.same:
         parts.append("; ".join(f"{key}: {value}" for key, value in where.same))
     parts.append(
-        _grid_markdown(
+        grid_markdown(
             ["network", "place", "state", "time", *where.differs],
             [[cell.id, label, state, time, *others] for cell, label, state, time, others in where.cells],
         )
@@ -343,16 +320,9 @@ def _markdown_table(table: Table) -> str:
         lines.append(
             [line.head + note, *(f"**{t}**" if e.bold else t for t, e in zip(entries, line.entries, strict=True))]
         )
-    return _grid_markdown([table.head, *heads], lines, right=True)
+    return grid_markdown([table.head, *heads], lines, right=True)
 
 
 def _suites_markdown(tables: Tables) -> str:
     lines = [[s.name, s.group, s.description, ", ".join(s.outside) or "-", str(s.images)] for s in tables.suites]
-    return _grid_markdown(["suite", "group", "what it is", "outside training in", "images"], lines)
-
-
-def _grid_markdown(heads: list[str], lines: list[list[str]], right: bool = False) -> str:
-    rule = ["---", *(["--:" if right else "---"] * (len(heads) - 1))]
-    return "\n".join(
-        "| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in [heads, rule, *lines]
-    )
+    return grid_markdown(["suite", "group", "what it is", "outside training in", "images"], lines)

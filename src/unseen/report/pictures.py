@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,18 +125,26 @@ def _uri(image: Pixels, side: int | None, quality: int) -> str:
 def contact_sheet(found: list[Sample], tile: int = 220) -> bytes:
     """A line for each suite: degraded, restored by each setting, clean. PNG."""
     settings = list(dict.fromkeys(r.setting.name for sample in found for r in sample.restored))
-    heads = ["degraded", *settings, "clean"]
+    lines = []
+    for sample in found:
+        by_setting = {r.setting.name: r.image for r in sample.restored}
+        shots = [sample.degraded, *(by_setting.get(s) for s in settings), sample.clean]
+        lines.append((sample.suite.name, shots))
+    return sheet(["degraded", *settings, "clean"], lines, tile)
+
+
+def sheet(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[Pixels | None]]], tile: int = 220) -> bytes:
+    """Pictures in a grid, one line for each name with a picture, or none, under each head. PNG."""
     top, left, gap = 24, 84, 4
-    width, height = left + len(heads) * (tile + gap), top + len(found) * (tile + gap)
+    width, height = left + len(heads) * (tile + gap), top + len(lines) * (tile + gap)
     page = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(page)
     for column, head in enumerate(heads):
         pen.text((left + column * (tile + gap), 6), head[: tile // 7], fill="#1c2024")
-    for line, sample in enumerate(found):
+    for line, (name, shots) in enumerate(lines):
         y = top + line * (tile + gap)
-        pen.text((4, y + tile // 2), sample.suite.name[:13], fill="#1c2024")
-        by_setting = {r.setting.name: r.image for r in sample.restored}
-        for column, image in enumerate([sample.degraded, *(by_setting.get(s) for s in settings), sample.clean]):
+        pen.text((4, y + tile // 2), name[:13], fill="#1c2024")
+        for column, image in enumerate(shots):
             if image is not None:
                 picture = Image.fromarray(image)
                 picture.thumbnail((tile, tile))
