@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -170,8 +171,17 @@ def test_preview_draws_every_rain_on_embedded_images_and_tells_of_them_as_json(u
     from unseen.degradations.rain import PRESETS
 
     told = unseen("preview", "--size", "32", "--json", "--out", "deep/sheet.png")
-    assert [rain["name"] for rain in told.json["rains"]] == list(PRESETS)
+    assert [rain["name"] for rain in told.json["degradations"]] == list(PRESETS)
     assert (tmp_path / told.json["path"]).is_file()
+
+
+def test_preview_draws_other_degradations_by_name_or_by_family(unseen: Run) -> None:
+    told = unseen("preview", "--degradation", "steep", "--degradation", "poisson", "--size", "32")
+    assert told.code == 0, told.err
+    assert [line.split()[0] for line in told.out.splitlines()] == ["steep", "poisson"]
+    assert "gaussian25 (kind)" in told.out.splitlines()[1]
+    told = unseen("preview", "--family", "noise", "--size", "16", "--json")
+    assert {"gaussian25", "camera-raw", "noise-chain"} <= {noise["name"] for noise in told.json["degradations"]}
 
 
 # --- training and judging
@@ -202,31 +212,102 @@ def test_options_and_changes_are_laid_over_the_file(unseen: Run, photographs: Pa
 
 
 def test_evaluate_tells_of_every_suite_with_baselines_beside(unseen: Run, trained: Path, tmp_path: Path) -> None:
-    told = unseen("evaluate", trained, "--suite", "seen", "--suite", "steep", "--suite", "clean", "--scale", "0.25",
+    told = unseen("evaluate", trained, "--on", "seen", "--on", "steep", "--on", "clean", "--scale", "0.25",
                   "--limit", "1", "--rows", "rows.parquet", "--json")  # fmt: skip
     assert told.code == 0, told.err
-    groups = {name: suite["group"] for name, suite in told.json["suites"].items()}
+    (model,) = told.json["models"]
+    groups = {name: suite["group"] for name, suite in model["suites"].items()}
     assert groups == {"seen": "seen", "steep": "unseen", "clean": "clean"}
-    assert told.json["suites"]["steep"]["outside"] == ["direction"]
+    assert model["suites"]["steep"]["outside"] == ["direction"]
+    assert model["leaks"] == []
+    assert model["sentence"]
     rows = read_rows(tmp_path / "rows.parquet")
-    assert set(rows.experiment) == {"model", "identity", "median", "box"}
+    assert set(rows.experiment) == {model["name"], "identity", "median", "box"}
     assert set(rows.suite) == set(groups)
     assert set(rows.image) == {"3.png"}  # the first one held out
 
 
 def test_evaluate_prints_a_table(unseen: Run, trained: Path) -> None:
-    told = unseen("evaluate", trained, "--suite", "seen", "--suite", "clean", "--limit", "1")
+    told = unseen("evaluate", trained, "--on", "seen", "--on", "clean", "--limit", "1")
     assert told.code == 0, told.err
-    for word in ("seen", "clean", "model", "identity", "median", "box", "PSNR", "removed"):
+    for word in ("seen", "clean", "identity", "median", "box", "PSNR", "removed"):
         assert word in told.out
     assert "removal ratio" in told.err
 
 
 @pytest.mark.parametrize("name", ["identity", "median"])
 def test_a_baseline_can_be_judged_alone(unseen: Run, photographs: Path, name: str) -> None:
-    told = unseen("evaluate", name, "--images", photographs, "--suite", "steep", "--limit", "1", "--json")
+    told = unseen("evaluate", name, "--images", photographs, "--on", "steep", "--limit", "1", "--json")
     assert told.code == 0, told.err
-    assert told.json["model"] == name
+    assert told.json["models"][0]["name"] == name
+    assert told.json["models"][0]["suites"]["steep"]["group"] == "unknown"
+
+
+@pytest.fixture
+def pairs(unseen: Run, photographs: Path, tmp_path: Path) -> Path:
+    """A folder of pairs: steep rain, exported."""
+    told = unseen("suite", "export", "steep", "--images", photographs, "--scale", "0.25", "--limit", "2", "-o", "sets")
+    assert told.code == 0, told.err
+    assert Path(told.out.strip()) == Path("sets/steep")
+    return tmp_path / "sets" / "steep"
+
+
+def test_a_suite_is_exported_checked_and_judged_on(unseen: Run, pairs: Path) -> None:
+    assert unseen("suite", "check", pairs).code == 0
+    told = unseen("evaluate", "median", "--on", pairs, "--seen", "steep", "--json")
+    assert told.code == 0, told.err
+    assert told.json["models"][0]["suites"]["steep"]["group"] == "seen"
+    assert "2 pairs" in told.err
+    next((pairs / "input").iterdir()).write_bytes(b"")
+    assert unseen("suite", "check", pairs).code == 1
+
+
+def test_suites_are_listed(unseen: Run) -> None:
+    told = unseen("suite", "list", "--json")
+    assert {"steep", "rain100l"} <= {suite["name"] for suite in told.json["suites"]}
+    assert set(told.json["collections"]["unseen-rain"]) <= {suite["name"] for suite in told.json["suites"]}
+    assert "unseen-rain: the mean over" in unseen("suite", "list").out
+
+
+def test_restored_images_are_judged_like_a_model_and_a_page_is_written(
+    unseen: Run, pairs: Path, tmp_path: Path
+) -> None:
+    told = unseen(
+        "evaluate", "median", "box", "--restored", pairs / "input", "--on", pairs, "--seen", "steep", "-o", "verdict"
+    )
+    assert told.code == 0, told.err
+    page = Path(told.out.strip().splitlines()[-1])
+    assert page.is_file()
+    assert {path.stem for path in (tmp_path / "verdict" / "results").glob("*.json")} == {"median", "box", "input"}
+    again = unseen("leaderboard", tmp_path / "verdict" / "results", "-o", "board", "--json")
+    assert again.code == 0, again.err
+
+
+def test_suites_are_listed_in_a_file(unseen: Run, photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "rain.yaml").write_text(
+        f"images: {{source: '{photographs}', holdout: 2, part: test}}\nlimit: 1\nscale: 0.25\n"
+        "suites: [steep, clean, {name: mine, degradation: {kind: Rain, preset: long}}]\n"
+    )
+    told = unseen("evaluate", "box", "--on", "rain.yaml", "--json")
+    assert told.code == 0, told.err
+    assert set(told.json["models"][0]["suites"]) == {"steep", "clean", "mine"}
+
+
+def test_a_model_is_not_judged_on_what_it_was_trained_on(
+    unseen: Run, photographs: Path, trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photographs, tmp_path / "copy")
+    for path in (tmp_path / "copy").iterdir():  # another name, another coding
+        Image.open(path).save(path.with_name(f"other-{path.stem}.webp"), quality=90)
+        path.unlink()
+    asked = ("evaluate", trained, "--images", tmp_path / "copy", "--on", "steep", "--limit", "1")
+    refused = unseen(*asked)
+    assert refused.code == 1
+    assert "other-" in refused.err
+    assert "--allow-leaks" in refused.err
+    allowed = unseen(*asked, "--allow-leaks", "--json")
+    assert allowed.code == 0, allowed.err
+    assert allowed.json["models"][0]["leaks"]
 
 
 # --- restoring
@@ -392,11 +473,12 @@ def test_a_study_is_planned_run_and_reported(unseen: Run, photographs: Path, tmp
         (("train", "--steps", "many"), "valid integer"),
         (("train", "--steps", "0"), "Invalid value"),
         (("trian",), "No such command"),
-        (("evaluate",), "Missing argument"),
-        (("preview", "--rain", "mediun"), "There is no rain called 'mediun'. Known: small, medium"),
+        (("evaluate",), "There is nothing to judge"),
+        (("preview", "--rain", "mediun"), "There is no degradation called 'mediun'. Known: small, medium"),
+        (("preview", "--family", "snow"), "There is no family of degradations called 'snow'. Known: rain, noise"),
         (("preview", "--scale", "-1"), "scale of a rain"),
         (("train", "--set", "recipe.stepps=3"), "recipe.stepps: there is no such key"),
-        (("train", "--set", "degradation.preset=mediun"), "There is no rain called 'mediun'"),
+        (("train", "--set", "degradation.preset=mediun"), "There is no degradation called 'mediun'"),
         (("train", "--set", "recipe.steps"), "--set takes key=value"),
         (("train", "--set", "network={kind: VGG}"), "network"),
         (("train", "--set", "recipe.loss.kind=L2"), "loss"),
@@ -404,8 +486,8 @@ def test_a_study_is_planned_run_and_reported(unseen: Run, photographs: Path, tmp
         (("train", "missing.yaml"), "missing.yaml cannot be read"),
         (("train", "wrong.yaml"), "recpie: there is no such key"),
         (("train", "no.yaml"), "is not YAML"),
-        (("evaluate", "identity", "--suite", "stepe"), "There is no rain called 'stepe'"),
-        (("evaluate", "identity", "--suite", "steep", "--suite", "steep"), "must have different names"),
+        (("evaluate", "identity", "--on", "stepe"), "There is no suite called 'stepe'"),
+        (("evaluate", "identity", "--on", "steep", "--on", "steep"), "must have different names"),
         (("evaluate", "identity", "--scale", "0"), "scale"),
         (("study", "run", "missing.yaml"), "There is no study at missing.yaml"),
         (("study", "run", "wrong.yaml"), "recpie: there is no such key"),
@@ -432,8 +514,8 @@ def test_wrong_usage_exits_2_and_says_what_is_wrong(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("evaluate", "missing"), "There is no checkpoint at missing"),
-        (("evaluate", "text.safetensors"), "is not a safetensors file, or is damaged"),
+        (("evaluate", "missing"), "There is no model at missing"),
+        (("evaluate", "text.safetensors"), "it is a text file"),
         (("restore", "bad.png", "--model", "missing"), "There is no checkpoint at missing"),
         (("restore", "bad.png", "--model", "MODEL"), "Cannot read bad.png"),
         (("restore", "empty", "--model", "MODEL"), "No images in empty"),

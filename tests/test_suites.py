@@ -1,6 +1,7 @@
 """Suites are the same every time, whatever is judged beside them; a judge says what is seen and what is not."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from unseen.degradations import Rain
 from unseen.degradations.rain import TESTS
 from unseen.errors import ConfigError
 from unseen.evaluation import suites
-from unseen.evaluation.suites import Judge, Suite
+from unseen.evaluation.suites import Judge, PairSuite, Suite
 from unseen.images import write_image
-from unseen.types import Batch
+from unseen.pair_folder import PairFolderConfig
+from unseen.types import Batch, Outcome
 
 STEEP = Suite(name="steep", degradation=Rain.preset("steep", scale=0.25))
 SIZES = [(40, 40), (40, 40), (30, 50), (40, 40), (1, 1)]
@@ -128,7 +130,7 @@ def test_by_default_every_test_rain_is_judged() -> None:
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
-        (("seen", "stepe"), "no rain called 'stepe'"),
+        (("seen", "stepe"), "no suite called 'stepe'"),
         (("steep", "clean", "steep"), r"must have different names; these repeat: \['steep'\]"),
     ],
 )
@@ -154,3 +156,74 @@ def test_the_name_of_a_judge_depends_on_the_images_and_not_on_their_place() -> N
 def test_a_judge_survives_json() -> None:
     judge = Judge(suites=("seen", STEEP, "clean"), limit=3)
     assert Judge.model_validate_json(judge.model_dump_json()) == judge
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> PairSuite:
+    rng = np.random.default_rng(0)
+    for number, size in enumerate([(40, 40), (40, 40), (30, 50)]):
+        clean = rng.uniform(0.1, 0.6, (*size, 3))
+        degraded = clean.copy()
+        degraded[10:20, 10:20] += 0.3
+        write_image(tmp_path / "set" / "target" / f"{number}.png", clean)
+        write_image(tmp_path / "set" / "input" / f"{number}.png", degraded)
+    return PairSuite(name="set", pairs=PairFolderConfig(folder=str(tmp_path / "set")))
+
+
+def test_pairs_are_read_as_they_are_with_an_estimated_mask(pairs: PairSuite) -> None:
+    found = list(pairs.batches())
+    assert [name for names, _ in found for name in names] == pairs.open().names
+    assert [tuple(batch.clean.shape) for _, batch in found] == [(2, 3, 40, 40), (1, 3, 30, 50)]
+    for _, batch in found:
+        assert batch.mask.sum() == len(batch) * 100
+        assert batch.layer[..., 10:20, 10:20].mean() == pytest.approx(0.3, abs=0.003)
+    assert pairs.size() == 3
+    assert pairs.size(limit=2) == 2
+
+
+def test_pairs_and_rain_keep_only_the_images_asked_for(pairs: PairSuite, images: Backgrounds) -> None:
+    names = pairs.open().names
+    assert [name for some, _ in pairs.batches(only={names[2]}) for name in some] == [names[2]]
+    alone = by_name(STEEP.batches(images, 32, only={images.names[1]}))
+    assert same(alone, {name: its for name, its in by_name(STEEP.batches(images, 32)).items() if name in alone})
+
+
+def test_a_border_is_not_scored(pairs: PairSuite) -> None:
+    bordered = pairs.model_copy(update={"border": 10})
+    _, batch = next(bordered.batches())
+    scored = bordered.scored(Outcome(batch, batch.degraded))
+    assert tuple(scored.restored.shape) == (2, 3, 20, 20)
+    assert torch.equal(scored.batch.clean, batch.clean[..., 10:-10, 10:-10])
+    with pytest.raises(ConfigError, match="none left inside a border of 20"):
+        pairs.model_copy(update={"border": 20}).scored(Outcome(batch, batch.degraded))
+
+
+def test_pairs_are_unseen_for_whatever_was_trained_here(pairs: PairSuite) -> None:
+    assert pairs.group(Rain()) == "unseen"
+    assert pairs.outside(Rain()) == ("source",)
+
+
+def test_the_collection_is_every_test_rain_and_the_public_sets_that_are_here(
+    tmp_path: Path, pairs: PairSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UNSEEN_DATA", raising=False)
+    judge = Judge(suites=("unseen-rain",))
+    assert judge.absent == ("rain100l", "rain100h")
+    assert [suite.name for suite in judge.resolve(Rain())] == list(TESTS)
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "set").rename(tmp_path / "pairs" / "rain100h")
+    monkeypatch.setenv("UNSEEN_DATA", str(tmp_path))
+    assert judge.absent == ("rain100l",)
+    assert [suite.name for suite in judge.resolve(Rain())] == [*TESTS, "rain100h"]
+
+
+def test_the_name_of_a_judge_depends_on_what_pairs_hold_and_not_on_where_they_are(
+    tmp_path: Path, pairs: PairSuite
+) -> None:
+    here = Judge(suites=(pairs,)).id("", [])
+    (tmp_path / "set").rename(tmp_path / "moved")
+    moved = pairs.model_copy(update={"pairs": PairFolderConfig(folder=str(tmp_path / "moved"))})
+    assert Judge(suites=(moved,)).id("", []) == here
+    write_image(tmp_path / "moved" / "input" / "0.png", np.zeros((40, 40, 3)))
+    suites._opened.cache_clear()
+    assert Judge(suites=(moved,)).id("", []) != here

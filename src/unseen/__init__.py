@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from unseen.degradations import Rain
     from unseen.errors import UnseenError
     from unseen.evaluation.evaluate import evaluate
-    from unseen.evaluation.suites import Suite
+    from unseen.evaluation.suites import PairSuite, Suite
     from unseen.experiment import Experiment, Recipe
     from unseen.images import read_image, write_image
+    from unseen.models import open_model
     from unseen.networks import ResNet, ResNetConfig, UNet, UNetConfig
+    from unseen.pair_folder import PairFolder, PairFolderConfig
     from unseen.ranges import Choice, Range
     from unseen.rows import summarise
     from unseen.seeding import generator
@@ -34,6 +36,9 @@ _HOMES = {
     "Choice": "unseen.ranges",
     "Experiment": "unseen.experiment",
     "Outcome": "unseen.types",
+    "PairFolder": "unseen.pair_folder",
+    "PairFolderConfig": "unseen.pair_folder",
+    "PairSuite": "unseen.evaluation.suites",
     "Pairs": "unseen.data",
     "Rain": "unseen.degradations",
     "Range": "unseen.ranges",
@@ -48,6 +53,7 @@ _HOMES = {
     "evaluate": "unseen.evaluation.evaluate",
     "generator": "unseen.seeding",
     "load": "unseen.checkpoints",
+    "open_model": "unseen.models",
     "read_image": "unseen.images",
     "run_study": "unseen.study.run",
     "summarise": "unseen.rows",
@@ -62,6 +68,9 @@ __all__ = [
     "Choice",
     "Experiment",
     "Outcome",
+    "PairFolder",
+    "PairFolderConfig",
+    "PairSuite",
     "Pairs",
     "Rain",
     "Range",
@@ -77,6 +86,7 @@ __all__ = [
     "evaluate",
     "generator",
     "load",
+    "open_model",
     "read_image",
     "run_study",
     "summarise",

@@ -3,7 +3,10 @@
 A new verb is one file here and its name in the line below.
 """
 
-from unseen.cli import doctor, evaluate, preview, restore, study, train
+from unseen.cli import doctor, evaluate, gallery, leaderboard, leaks, map, preview, restore, study, suite, train
 from unseen.cli.app import app, main
 
-__all__ = ["app", "doctor", "evaluate", "main", "preview", "restore", "study", "train"]
+__all__ = [
+    "app", "doctor", "evaluate", "gallery", "leaderboard", "leaks", "main", "map", "preview", "restore", "study",
+    "suite", "train",
+]  # fmt: skip

@@ -1,6 +1,9 @@
-"""`unseen evaluate`: Judge a restorer."""
+"""`unseen evaluate`: judge any restorer on any suites."""
 
+import os
+import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,87 +13,366 @@ from unseen.cli.app import Json, app, progress_bar, say, show
 from unseen.errors import ConfigError
 
 if TYPE_CHECKING:
+    from unseen.backgrounds import BackgroundsConfig
+    from unseen.degradations import AnyDegradation
+    from unseen.evaluation.restored import RestoredFolder
+    from unseen.evaluation.suites import Judge
     from unseen.experiment import Experiment
+    from unseen.results import ModelInfo
+    from unseen.types import Restorer
+
+FOREIGN = ("medium", "unseen-rain", "clean")
+"""What is judged on by default where a model does not tell what it was trained on: it has no "seen" of its own."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to judge. `experiment` and `path` are of our own checkpoints."""
+
+    info: "ModelInfo"
+    restorer: "Restorer | RestoredFolder"
+    experiment: "Experiment | None" = None
+    path: Path | None = None
+
+    @property
+    def trained(self) -> "AnyDegradation | None":
+        return self.experiment.degradation if self.experiment is not None and self.experiment.synthetic else None
 
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A checkpoint, a run's folder, or identity, median, box.")],
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Checkpoints, folders of runs, published weights, ONNX files (docs/models.md), identity, median, box."
+        ),
+    ] = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A suite's name or a collection (`unseen suite list`), a folder of pairs, or a YAML of suites; "
+            "repeatable (default: seen, unseen-rain or what fits the model, clean)."
+        ),
+    ] = None,
+    restored: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of images that another tool has restored, judged like a model; repeatable."),
+    ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of clean test images (default: the ones held out of the model's training)."),
+        typer.Option(help="Folder of clean images under synthetic suites (default: those held out of the training)."),
     ] = None,
-    suite: Annotated[
-        list[str] | None, typer.Option(help="seen, clean or a named rain; repeatable (default: all).")
+    seen: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A suite that models from elsewhere were trained on, or none; repeatable. All others are unseen."
+        ),
     ] = None,
-    scale: Annotated[float, typer.Option(help="Multiplies widths and lengths of the named rains.")] = 0.5,
-    crop: Annotated[int, typer.Option(help="Centre crop of test images, pixels a side.", min=1)] = 256,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many images.", min=1)] = None,
+    scale: Annotated[float, typer.Option(help="Multiplies the sizes, in pixels, of named degradations.")] = 0.5,
+    crop: Annotated[
+        int, typer.Option(help="Centre crop of images under synthetic suites, pixels a side.", min=1)
+    ] = 256,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many images of each suite.", min=1)] = None,
+    color: Annotated[str, typer.Option(help="What PSNR is read on for folders of pairs: y or rgb.")] = "y",
+    border: Annotated[int, typer.Option(help="Pixels at each side of pairs that are not scored.", min=0)] = 0,
+    align: Annotated[bool, typer.Option("--align", help="Move pairs by fractions of pixels before scoring.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Load models whose files execute code.")] = False,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Judge on images that were trained on, and mark the result.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     rows: Annotated[Path | None, typer.Option(help="Also write every row to this Parquet file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Also write a page, tables and result files to this folder.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Judge a restorer on seen and unseen rain: removal and reconstruction apart, baselines beside it.
+    """Judge restorers on seen and unseen degradations: removal and reconstruction apart, baselines beside them.
 
-    Example: `unseen evaluate runs/0123456789ab --json`
+    Example: `unseen evaluate runs/0123456789ab weights.pth --on unseen-rain --on pairs/rain100h -o verdict/`
     """
-    from unseen.backgrounds import Backgrounds, BackgroundsConfig
-    from unseen.checkpoints import load_checkpoint, restorer
-    from unseen.evaluation.baselines import BASELINES
-    from unseen.evaluation.evaluate import evaluate as judge_restorer
-    from unseen.evaluation.suites import Judge
-    from unseen.experiment import Experiment
-    from unseen.rows import summarise, summarise_with_intervals, write_rows
-    from unseen.study.study import checked
+    import pandas
 
-    name, step, restore, trained = model, -1, BASELINES.get(model), Experiment()
-    if restore is None:
-        checkpoint = load_checkpoint(model)
-        name, step, trained = "model", checkpoint.step, checkpoint.experiment
-        restore = restorer(checkpoint.network, _here(trained), trained.recipe.precision)
-    if images is not None:
-        test = BackgroundsConfig(source=str(images))
-        if trained.backgrounds.shares_images_with(test) and name == "model":
-            raise ConfigError(
-                f"{images} holds the images this model was trained on: what it does to them says nothing. "
-                "Leave --images out for the ones it held out, or name another folder."
-            )
-    elif trained.backgrounds.source in ("embedded", "leaves") or trained.backgrounds.holdout:
-        test = trained.backgrounds.model_copy(update={"part": "test", "count": None, "unit": "photographs"})
-    else:
-        raise ConfigError("This model held no images out of its training. Name a folder of test images with --images.")
-    raw: dict[str, Any] = {"images": test, "crop": crop, "limit": limit, "scale": scale}
-    judge: Judge = checked(Judge, raw if suite is None else {**raw, "suites": suite}, "the evaluation")
-    suites, pool = judge.resolve(trained.degradation), Backgrounds(test)
-    size = len(pool) if limit is None else min(limit, len(pool))
+    from unseen.backgrounds import Backgrounds
+    from unseen.evaluation.benchmark import Benchmark
+    from unseen.report.comparison import compare
+    from unseen.report.sentences import sentence
+    from unseen.report.verdict import write_verdict
+    from unseen.results import write_result
+    from unseen.rows import write_rows
+
+    candidates = _candidates(models or [], restored or [], device, trust)
+    asked, config = _judge(
+        candidates, on, images, scale, crop, limit, {"color": color, "border": border, "align": align}
+    )
+    judge: Judge = asked
+    if absent := judge.absent:
+        say(f"Not on this machine, and left out of the mean: {', '.join(absent)} (docs/data.md).")
+    benchmark = Benchmark(
+        judge,
+        None if config is None else Backgrounds(config),
+        None if seen is None else tuple(name for name in seen if name != "none"),
+        _environment(device),
+        shlex.join(["unseen", *sys.argv[1:]]),
+        _date(),
+    )
+    known = {info.name for info in benchmark.infos(None)} | {"seen", "none"}
+    if strange := [name for name in seen or () if name not in known]:
+        raise ConfigError(f"--seen {strange[0]}: no such suite is judged. Judged are: {', '.join(sorted(known))}.")
+    for info in benchmark.suites(None):
+        if hasattr(info, "pairs"):
+            _say_pairs(info)
+    found = {
+        candidate.info.name: _leaks(candidate, benchmark, allow_leaks) for candidate in candidates
+    }  # before anything is judged
+    results, tables, pictures = [], [], []
     with progress_bar(json_) as draw:
-        done = 0
+        for candidate in candidates:
+            name, trained, done = candidate.info.name, candidate.trained, 0
+            total = benchmark.size(trained)
 
-        def progress(suite: str, count: int) -> None:
-            nonlocal done
-            done += count
-            draw("evaluate", done, len(suites) * size, suite)
+            def progress(suite: str, count: int) -> None:
+                nonlocal done
+                done += count
+                draw(f"evaluate {name}", done, total, suite)  # noqa: B023
 
-        table = judge_restorer(restore, suites, pool, crop=crop, limit=limit, name=name, step=step, progress=progress)
+            leaks, note = found[name]
+            result, table = benchmark.run(
+                candidate.info, candidate.restorer, trained, leaks=leaks, notes=note, progress=progress
+            )
+            results.append(result)
+            tables.append(table)
+            if out is not None:
+                pictures += benchmark.pictures(name, candidate.restorer, trained, table)
+    everything = pandas.concat(tables, ignore_index=True)
+    everything = everything.drop_duplicates(["experiment", "step", "suite", "image", "metric"], ignore_index=True)
     if rows is not None:
-        write_rows(table, rows)
-    groups = {suite.name: suite.group(trained.degradation) for suite in suites}
+        write_rows(everything, rows)
+    page = None
+    if out is not None:
+        for result in results:
+            write_result(result, out / "results" / f"{result.model.name}.json")
+        page = write_verdict(results, pictures, out)
+    found_out = compare(results)
+    said = [sentence(found_out, entrant.label) for entrant in found_out.entrants]
     if json_:
-        outside = {s.name: list(s.degradation.outside(trained.degradation)) if s.degradation else [] for s in suites}
-        show(
-            {
-                "model": model,
-                "suites": {name: {"group": group, "outside": outside[name]} for name, group in groups.items()},
-                "results": summarise_with_intervals(table),
-            }
-        )
+        show(_as_json(candidates, results, everything, said, page))
         return
-    _print_summary(summarise(table), groups)
+    for result, table in zip(results, tables, strict=True):
+        _print_summary(table, {suite.name: suite.group for suite in result.suites})
+    for line in said:
+        say(line)
+    if page is not None:
+        say("The page:")
+        print(page.resolve())
 
 
-def _here(experiment: "Experiment") -> str:
+def _candidates(models: list[str], restored: list[Path], device: str, trust: bool) -> list[Candidate]:
+    """Every model opened, with names that differ."""
+    from unseen.evaluation.baselines import BASELINES
+    from unseen.evaluation.restored import RestoredFolder
     from unseen.experiment import best_device
+    from unseen.models import open_model
+    from unseen.results import ModelInfo
 
-    return experiment.recipe.device if experiment.recipe.device in ("cpu", best_device()) else "cpu"
+    if not models and not restored:
+        raise ConfigError("There is nothing to judge: name a model, or a folder of restored images with --restored.")
+    if device not in ("auto", "cpu", "cuda", "mps"):
+        raise ConfigError(f"--device is auto, cpu, cuda or mps, not {device!r}.")
+    chosen = best_device() if device == "auto" else device
+    found: list[Candidate] = []
+    for source in models:
+        if source in BASELINES:
+            found.append(Candidate(ModelInfo(name=source, kind="baseline"), BASELINES[source]))
+            continue
+        model = open_model(source, device=chosen, trust=trust)
+        trained_on = None if model.experiment is None else _trained_on(model.experiment)
+        info = ModelInfo(
+            name=model.name,
+            kind=model.kind,
+            parameters=model.parameters,
+            content=model.content,
+            trained_on=trained_on,
+            step=model.step,
+        )
+        found.append(Candidate(info, model.restore, model.experiment, model.path))
+    for folder in restored:
+        if not folder.is_dir():
+            raise ConfigError(f"--restored {folder}: there is no such folder.")
+        found.append(Candidate(ModelInfo(name=folder.resolve().name, kind="restored images"), RestoredFolder(folder)))
+    names: dict[str, int] = {}
+    for index, candidate in enumerate(found):
+        name = candidate.info.name.strip().lstrip("=+-@ ") or "model"
+        names[name] = names.get(name, 0) + 1
+        name = name if names[name] == 1 else f"{name}-{names[name]}"
+        if name != candidate.info.name:
+            info = candidate.info.model_copy(update={"name": name})
+            found[index] = Candidate(info, candidate.restorer, candidate.experiment, candidate.path)
+    return found
+
+
+def _trained_on(experiment: "Experiment") -> str:
+    said = [experiment.degradation.describe()] if experiment.synthetic else []
+    if experiment.pairs is not None:
+        folders = ", ".join(Path(config.folder).name for config in experiment.pairs.folders)
+        said.append(f"pairs of {folders} ({experiment.pairs.share:.0%} of samples)")
+    return "; ".join(said)
+
+
+def _judge(
+    candidates: list[Candidate],
+    on: list[str] | None,
+    images: Path | None,
+    scale: float,
+    crop: int,
+    limit: int | None,
+    convention: dict[str, Any],
+) -> "tuple[Judge, BackgroundsConfig | None]":
+    """What is judged on, and the clean images for its synthetic suites (None: there are none)."""
+    from unseen.backgrounds import BackgroundsConfig
+    from unseen.degradations import Rain
+    from unseen.evaluation.suites import Judge, Suite
+    from unseen.study.study import checked, read_yaml
+
+    ours = [candidate for candidate in candidates if candidate.trained is not None]
+    own = len(candidates) == len(ours) == 1
+    raw: dict[str, Any] = {"scale": scale, "crop": crop, "limit": limit}
+    entries: list[Any] = []
+    for name in on or (_everything(ours[0]) if own else FOREIGN):
+        if name.endswith((".yaml", ".yml")):
+            listed = read_yaml(Path(name))
+            entries += listed.pop("suites", [])
+            raw |= listed
+        elif os.sep in name or Path(name).is_dir():
+            folder = Path(name)
+            if not folder.is_dir():
+                raise ConfigError(f"--on {name}: there is no such folder.")
+            entries.append({"name": _suite_name(folder), "pairs": {"folder": str(folder)}, **convention})
+        else:
+            entries.append(name)
+    judge: Judge = checked(Judge, {**raw, "suites": entries}, "the evaluation")
+    if "seen" in judge.suites and len(ours) < len(candidates):
+        raise ConfigError(
+            'Models from elsewhere do not tell what they have "seen". Name suites with --on, e.g. medium, and say '
+            "which of them they were trained on with --seen."
+        )
+    if not any(isinstance(suite, Suite) for suite in judge.resolve(Rain.preset("medium", scale))):
+        return judge, None
+    if images is not None:
+        config = BackgroundsConfig(source=str(images))
+    elif "images" in raw:
+        config = judge.images
+    elif not ours:
+        config = BackgroundsConfig(part="test")
+    else:
+        trained = ours[0].experiment
+        assert trained is not None
+        if trained.backgrounds.source not in ("embedded", "leaves") and not trained.backgrounds.holdout:
+            raise ConfigError(
+                "This model held no images out of its training. Name a folder of test images with --images."
+            )
+        config = trained.backgrounds.model_copy(update={"part": "test", "count": None, "unit": "photographs"})
+    for candidate in ours:
+        experiment = candidate.experiment
+        assert experiment is not None
+        if experiment.backgrounds.shares_images_with(config):
+            raise ConfigError(
+                f"{config.source} holds the images {candidate.info.name} was trained on: what it does to them says "
+                "nothing. Leave --images out for the ones it held out, or name another folder."
+            )
+    return judge.model_copy(update={"images": config}), config
+
+
+def _everything(candidate: Candidate) -> tuple[str, ...]:
+    """What a checkpoint of ours is judged on by default: its own degradation, and the unseen ones of the family."""
+    from unseen.evaluation.suites import COLLECTIONS
+
+    assert candidate.trained is not None
+    collection = f"unseen-{candidate.trained.family}"
+    return "seen", collection if collection in COLLECTIONS else "unseen-rain", "clean"
+
+
+def _suite_name(folder: Path) -> str:
+    import re
+
+    return re.sub(r"[^A-Za-z0-9 _.-]", "-", folder.resolve().name).lstrip("-_. ") or "pairs"
+
+
+def _say_pairs(suite: Any) -> None:
+    """How a folder of pairs was read, and what of it was left out."""
+    folder = suite.open()
+    say(f"{suite.name}: {folder.layout}")
+    for what, left in (
+        ("without a partner", folder.unmatched),
+        ("of another size than its partner", folder.mismatched),
+    ):
+        if left:
+            more = f", and {len(left) - 5} more" if len(left) > 5 else ""
+            say(f"{suite.name}: left out {what}: {'; '.join(left[:5])}{more}")
+
+
+def _leaks(candidate: Candidate, benchmark: Any, allowed: bool) -> tuple[Any, tuple[str, ...]]:
+    """Which of the images judged on were trained on, as far as that can be known; refused unless allowed."""
+    from unseen.leaks import find_leaks, fingerprints, refuse_leaks
+    from unseen.training_images import training_fingerprints
+
+    if candidate.experiment is None or candidate.path is None:
+        return None, ()
+    trained = training_fingerprints(candidate.experiment, candidate.path.parent)
+    if trained is None:
+        say(f"{candidate.info.name}: its training images are not on this machine, so leaks were not looked for.")
+        return None, ("The training images were not at hand: leaks were not looked for.",)
+    leaks = find_leaks(trained, fingerprints(benchmark.clean_images()))
+    refuse_leaks(leaks, allowed, candidate.info.name)
+    return leaks, ()
+
+
+def _environment(device: str) -> dict[str, Any]:
+    import platform
+    from importlib.metadata import version
+
+    import torch
+
+    from unseen.experiment import best_device
+    from unseen.training import processor
+
+    chosen = best_device() if device == "auto" else device
+    return {
+        "unseen": version("unseen"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": processor(),
+        "device": torch.cuda.get_device_name() if chosen == "cuda" else chosen,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _date() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).strftime("%Y-%m-%d")
+
+
+def _as_json(candidates: list[Candidate], results: Any, rows: Any, said: list[str], page: Path | None) -> Any:
+    from unseen.rows import summarise_with_intervals
+
+    return {
+        "models": [
+            {
+                **result.model.model_dump(mode="json"),
+                "sentence": sentence,
+                "seconds_per_megapixel": result.seconds_per_megapixel,
+                "leaks": None if result.leaks is None else [leak.model_dump() for leak in result.leaks],
+                "suites": {
+                    suite.name: {"group": suite.group, "outside": list(suite.outside), "content": suite.content}
+                    for suite in result.suites
+                },
+            }
+            for result, sentence in zip(results, said, strict=True)
+        ],
+        "results": summarise_with_intervals(rows),
+        "page": page,
+    }
 
 
 COLUMNS = {
@@ -105,14 +387,17 @@ COLUMNS = {
 }
 """What the table of `evaluate` shows, and how its columns are headed."""
 
+STARS = {"unseen": "*", "unknown": "?"}
 
-def _print_summary(summary: Any, groups: dict[str, str]) -> None:
+
+def _print_summary(rows: Any, groups: dict[str, str]) -> None:
     """One line per suite and restorer, and the means over the seen and over the unseen suites."""
     from rich.console import Console
     from rich.table import Table
 
-    from unseen.rows import display, mean_over
+    from unseen.rows import display, mean_over, summarise
 
+    summary = summarise(rows)
     names = list(dict.fromkeys(summary.experiment))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("suite", no_wrap=True)
@@ -129,15 +414,17 @@ def _print_summary(summary: Any, groups: dict[str, str]) -> None:
             ]
             table.add_row(title if number == 0 else "", name, *values, end_section=name == names[-1])
 
-    for group in ("seen", "unseen", "clean"):
+    for group in ("seen", "unseen", "unknown", "clean"):
         suites = [suite for suite, its in groups.items() if its == group]
         for suite in suites:
-            add(
-                suite if suite == group else f"{suite}*" if group == "unseen" else suite,
-                summary[summary.suite == suite],
-            )
+            add(f"{suite}{STARS.get(group, '')}", summary[summary.suite == suite])
         if len(suites) > 1:
             add(f"MEAN {group}", mean_over(summary, suites))
     Console(width=None if sys.stdout.isatty() else 100).print(table)
-    say("* unseen: outside what the model was trained on. PSNR and gain over the input in dB, RGB (Y: of BT.601).")
-    say("removed: removal ratio, 0 did nothing, 1 removed the rain's component; residual and E_B: lower is better.")
+    say(
+        "* unseen: outside what the model was trained on (?: not known). PSNR and gain over the input in dB, RGB (Y: of"
+    )
+    say(
+        "BT.601). removed: removal ratio, 0 did nothing, 1 removed the degradation's component; residual, E_B: lower is"
+    )
+    say("better.")

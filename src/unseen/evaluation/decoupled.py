@@ -62,7 +62,8 @@ def sums(outcome: Outcome, dilation: int = 0) -> dict[str, Float[Tensor, "b"]]:
     degradation, error, change = degraded - clean, restored - clean, restored - degraded
 
     def over_colour(one: Tensor, other: Tensor) -> Float[Tensor, "b n"]:
-        return (one * other).sum(dim=1).flatten(1)
+        red, green, blue = (one * other).unbind(dim=1)  # a sum over dim 1 takes three times as long
+        return red.add(green).add_(blue).flatten(1)
 
     inside = dilated(outcome.batch.mask, dilation).double().flatten(1)
     outside = 1 - inside

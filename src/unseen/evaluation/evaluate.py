@@ -1,15 +1,22 @@
 """Judge a restorer: suites in, rows out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
+import numpy as np
 import pandas
 import torch
+from torch import nn
 
-from unseen.backgrounds import Backgrounds
+from unseen.backgrounds import Backgrounds, BackgroundsConfig
+from unseen.degradations import AnyDegradation, Rain
 from unseen.errors import UnseenError
 from unseen.evaluation.atoms import atoms
 from unseen.evaluation.baselines import BASELINES
-from unseen.evaluation.suites import Suite
+from unseen.evaluation.restored import RestoredFolder
+from unseen.evaluation.suites import AnySuite, Judge, Suite
+from unseen.images import to_bytes
 from unseen.rows import COLUMNS, rows_of
 from unseen.types import Images, Outcome, Restorer
 
@@ -33,9 +40,9 @@ def apply(restorer: Restorer, degraded: Images) -> Images:
 
 
 def evaluate(
-    restorer: Restorer,
-    suites: Sequence[Suite],
-    images: Backgrounds,
+    restorer: Restorer | RestoredFolder,
+    suites: Sequence[str | AnySuite] = ("seen", "unseen-rain", "clean"),
+    images: Backgrounds | None = None,
     *,
     crop: int = 256,
     limit: int | None = None,
@@ -43,27 +50,106 @@ def evaluate(
     ssim: bool = True,
     name: str = "restorer",
     step: int = -1,
+    trained: AnyDegradation | None = None,
     baselines: bool = True,
     progress: Progress | None = None,
 ) -> pandas.DataFrame:
     """Rows (see `unseen.rows`) for every suite, image and atom. Deterministic; memory does not grow with the suite.
 
-    `restorer` is any callable on images (b, 3, h, w) in [0, 1] that keeps their shape. `images` are cut to their
-    centre `crop` and to the first `limit`. `name` and `step` fill the rows' first columns. With `baselines` the rows
-    of the identity, the median and the box blur stand beside the restorer's, under their names: a claim that one of
-    those would pass is void.
+    `restorer` is any callable on images (b, 3, h, w) in [0, 1] that keeps their shape, a network in the midst of its
+    training among them (it is judged in evaluation mode, on its own device, and put back), or a folder of restored
+    images. `suites` are suites, or names as `Judge` has them; "seen" is then `trained` (default: medium rain at scale
+    0.5). Synthetic suites lie on `images` (default: the embedded test images), cut to their centre `crop` and to the
+    first `limit`. `name` and `step` fill the rows' first columns. With `baselines` the rows of the identity, the
+    median and the box blur stand beside the restorer's, under their names: a claim that one of those would pass is
+    void.
     """
-    judged = [(name, step, restorer)]
-    judged += [(other, -1, baseline) for other, baseline in BASELINES.items() if baselines and other != name]
+    resolved = _resolved(suites, trained)
+    if images is None and any(isinstance(suite, Suite) for suite in resolved):
+        images = Backgrounds(BackgroundsConfig(part="test"))
     parts: list[pandas.DataFrame] = []
-    for suite in suites:
-        for names, batch in suite.batches(images, crop, limit, seed):
-            for who, when, restore in judged:
-                with torch.inference_mode():
-                    values = atoms(Outcome(batch, apply(restore, batch.degraded)), ssim)
-                parts.append(
-                    rows_of({key: value.numpy() for key, value in values.items()}, who, when, suite.name, names)
-                )
-            if progress is not None:
-                progress(suite.name, len(names))
+    with _as_restorer(restorer) as ready:
+        judged: list[tuple[str, int, Restorer | RestoredFolder]] = [(name, step, ready)]
+        judged += [(other, -1, baseline) for other, baseline in BASELINES.items() if baselines and other != name]
+        for suite in resolved:
+            for names, batch in suite.batches(images, crop, limit, seed):
+                for who, when, restore in judged:
+                    with torch.inference_mode():
+                        outcome = suite.scored(Outcome(batch, _restored(restore, suite.name, names, batch.degraded)))
+                        values = atoms(outcome, ssim)
+                    parts.append(
+                        rows_of({key: value.numpy() for key, value in values.items()}, who, when, suite.name, names)
+                    )
+                if progress is not None:
+                    progress(suite.name, len(names))
     return pandas.concat(parts, ignore_index=True) if parts else pandas.DataFrame(columns=list(COLUMNS))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image of a suite as people look at it: 8-bit RGB, (h, w, 3)."""
+
+    suite: str
+    image: str
+    degraded: np.ndarray
+    restored: np.ndarray
+    clean: np.ndarray
+
+
+def show(
+    restorer: Restorer | RestoredFolder,
+    suites: Sequence[AnySuite],
+    images: Backgrounds | None,
+    wanted: Mapping[str, Sequence[str]],
+    *,
+    crop: int = 256,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Iterator[Shown]:
+    """The images that `wanted` names, suite by suite, restored once more: pictures need not be kept while judging."""
+    with _as_restorer(restorer) as ready:
+        for suite in suites:
+            if not wanted.get(suite.name):
+                continue
+            for names, batch in suite.batches(images, crop, limit, seed, only=set(wanted[suite.name])):
+                with torch.inference_mode():
+                    restored = _restored(ready, suite.name, names, batch.degraded)
+                for index, name in enumerate(names):
+                    yield Shown(
+                        suite.name,
+                        name,
+                        *(_bytes(part[index]) for part in (batch.degraded, restored, batch.clean)),
+                    )
+
+
+def _bytes(image: torch.Tensor) -> np.ndarray:
+    return to_bytes(image.permute(1, 2, 0).numpy())
+
+
+def _resolved(suites: Sequence[str | AnySuite], trained: AnyDegradation | None) -> tuple[AnySuite, ...]:
+    spelt = [suite for suite in suites if not isinstance(suite, str)]
+    if len(spelt) == len(suites):  # also "seen" and "clean", which a judge gives out itself
+        return tuple(spelt)
+    return Judge(suites=tuple(suites)).resolve(trained or Rain.preset("medium", scale=0.5))
+
+
+def _restored(restorer: Restorer | RestoredFolder, suite: str, names: list[str], degraded: Images) -> Images:
+    if isinstance(restorer, RestoredFolder):
+        return restorer.images(suite, names, degraded)
+    return apply(restorer, degraded)
+
+
+@contextmanager
+def _as_restorer(restorer: Restorer | RestoredFolder) -> Iterator[Restorer | RestoredFolder]:
+    """A network is judged in evaluation mode, on the device where it is, and left as it was."""
+    if not isinstance(restorer, nn.Module):
+        yield restorer
+        return
+    network, modes = restorer, {module: module.training for module in restorer.modules()}
+    home = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+    network.eval()
+    try:
+        yield lambda degraded: network(degraded.to(home)).to(degraded)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,22 +1,33 @@
-"""Suites: named, deterministic tests. A suite is a degradation laid over test images, the same every time."""
+"""Suites: named, deterministic tests: a degradation laid over test images, the same every time, or pairs on disk."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
-from unseen.backgrounds import Backgrounds, BackgroundsConfig
-from unseen.degradations import AnyDegradation, Degradation, Rain
-from unseen.degradations.rain import TESTS
+from unseen.backgrounds import Backgrounds, BackgroundsConfig, expanded
+from unseen.degradations import AnyDegradation, Degradation, Rain, essence, mask_of, preset, preset_names
 from unseen.errors import ConfigError
+from unseen.evaluation.alignment import aligned
 from unseen.images import PEAK
+from unseen.pair_folder import PairFolder, PairFolderConfig
 from unseen.ranges import Frozen
 from unseen.seeding import generator
-from unseen.types import Batch
+from unseen.types import Batch, Images, Outcome
+
+Color = Literal["y", "rgb"]
+
+MANIFEST = "manifest.json"
+"""In the folder of an exported suite: what it is."""
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$"
 
 BATCH_PIXELS = 8 * 256 * 256
 """Images of one size are judged together up to this many pixels: bounds the memory, whatever the suite's size."""
@@ -25,8 +36,18 @@ BATCH_PIXELS = 8 * 256 * 256
 class Suite(Frozen):
     """`degradation` None: clean images, to see whether a restorer leaves them alone (do no harm)."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")
+    name: str = Field(pattern=NAME)
     degradation: AnyDegradation | None = None
+
+    @property
+    def color(self) -> Color:
+        """What its PSNR is read on: luma for rain, as deraining papers print it; for clean images too."""
+        return "y" if self.degradation is None else self.degradation.color
+
+    @property
+    def border(self) -> int:
+        """Pixels at each side that show what is made up beyond the image, and are not scored."""
+        return 0 if self.degradation is None else self.degradation.border
 
     def group(self, trained: Degradation) -> str:
         """ "clean", "unseen" (outside `trained` in at least one factor) or "seen"."""
@@ -34,25 +55,41 @@ class Suite(Frozen):
             return "clean"
         return "unseen" if self.degradation.outside(trained) else "seen"
 
+    def outside(self, trained: Degradation) -> tuple[str, ...]:
+        """The factors in which it lies outside what `trained` draws from."""
+        return () if self.degradation is None else self.degradation.outside(trained)
+
+    def describe(self) -> str:
+        """What it is, in words."""
+        return "clean images" if self.degradation is None else self.degradation.describe()
+
+    def size(self, images: Backgrounds | None, limit: int | None = None) -> int:
+        """How many images it has."""
+        count = len(_needed(images, self.name))
+        return count if limit is None else min(limit, count)
+
     def batches(
-        self, images: Backgrounds, crop: int, limit: int | None = None, seed: int = 0
+        self,
+        images: Backgrounds | None,
+        crop: int,
+        limit: int | None = None,
+        seed: int = 0,
+        only: Collection[str] | None = None,
     ) -> Iterator[tuple[list[str], Batch]]:
-        """Names and pairs. An image's degradation depends on `seed`, the names of suite and image, and its size."""
-        names: list[str] = []
-        arrays: list[np.ndarray] = []
-        for index, (name, array) in enumerate(images.crops(crop)):
-            if limit is not None and index >= limit:
-                break
-            if arrays and (arrays[0].shape != array.shape or (len(arrays) + 1) * array[..., 0].size > BATCH_PIXELS):
-                yield names, self._degrade(names, arrays, seed)
-                names, arrays = [], []
-            names.append(name)
-            arrays.append(array)
-        if arrays:
-            yield names, self._degrade(names, arrays, seed)
+        """Names and pairs. An image's degradation depends on `seed`, the names of suite and image, and its size.
+
+        `only` keeps the images of those names, just as they are among all.
+        """
+        found = islice(_needed(images, self.name).crops(crop), limit)
+        for names, arrays in _batched((name, (array,)) for name, array in found if only is None or name in only):
+            yield names, self._degrade(names, arrays[0], seed)
+
+    def scored(self, outcome: Outcome) -> Outcome:
+        """What is scored of an outcome: all of it but the border."""
+        return inside(outcome, self.border)
 
     def _degrade(self, names: list[str], arrays: list[np.ndarray], seed: int) -> Batch:
-        clean = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div_(PEAK)
+        clean = _tensor(arrays)
         if self.degradation is None:
             nothing = torch.zeros_like(clean[:, :1])
             return Batch(degraded=clean, clean=clean, layer=nothing, mask=nothing)
@@ -61,11 +98,194 @@ class Suite(Frozen):
         return self.degradation.render(clean, params)
 
 
+class PairSuite(Frozen):
+    """Pairs of files on disk. Unseen for whatever was trained on another renderer, or another camera.
+
+    `color` is what the headline PSNR is read on: "y" (rain, as the field has it) or "rgb" (noise, blur). `border`
+    pixels are left out of every score, on each side; with `align` each restored image, and the degraded one, is first
+    moved by a fraction of pixels to where it fits the clean one best (`unseen.evaluation.alignment`). `crop` takes
+    the centre of at most so many pixels a side (None: the whole image).
+
+    The mask is estimated by the formula of every other suite, on degraded less clean, unless the folder has masks.
+    """
+
+    name: str = Field(pattern=NAME)
+    pairs: PairFolderConfig
+    color: Color = "y"
+    border: int = Field(default=0, ge=0)
+    align: bool = False
+    crop: int | None = Field(default=None, ge=1)
+
+    def group(self, trained: Degradation) -> str:
+        """ "unseen": other people's degradations come from another renderer. An exported suite is what it was."""
+        made = self.exported()
+        return "unseen" if made is None else made.group(trained)
+
+    def outside(self, trained: Degradation) -> tuple[str, ...]:
+        """In its source: not synthesised here. Of an exported suite the factors."""
+        made = self.exported()
+        return ("source",) if made is None else made.outside(trained)
+
+    def exported(self) -> Suite | None:
+        """The suite that the folder was exported from (`unseen suite export`), if it was."""
+        path = expanded(self.pairs.folder) / MANIFEST
+        try:
+            return Suite.model_validate(json.loads(path.read_bytes())["suite"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def describe(self) -> str:
+        """What it is, in words."""
+        made = self.exported()
+        said = [self.open().layout if made is None else f"{made.describe()}, exported"]
+        said += [f"{self.border} border pixels left out"] if self.border else []
+        said += ["aligned before scoring"] if self.align else []
+        return "; ".join(said)
+
+    def open(self) -> PairFolder:
+        """The folder, listed."""
+        return _opened(self.pairs)  # pyright: ignore[reportArgumentType]  (frozen: it has a hash)
+
+    def size(self, images: Backgrounds | None = None, limit: int | None = None) -> int:
+        """How many pairs it has."""
+        count = len(self.open())
+        return count if limit is None else min(limit, count)
+
+    def batches(
+        self,
+        images: Backgrounds | None = None,
+        crop: int = 0,
+        limit: int | None = None,
+        seed: int = 0,
+        only: Collection[str] | None = None,
+    ) -> Iterator[tuple[list[str], Batch]]:
+        """Names and pairs, read as they are needed. `images`, `crop` and `seed` are for synthetic suites."""
+        folder = self.open()
+        chosen = [i for i in range(self.size(limit=limit)) if only is None or folder.names[i] in only]
+        for names, arrays in _batched((folder.names[index], self._read(folder, index)) for index in chosen):
+            degraded, clean = _tensor(arrays[0]), _tensor(arrays[1])
+            mask = mask_of(degraded, clean)
+            if len(arrays) > 2:
+                mask = torch.from_numpy(np.stack(arrays[2])).unsqueeze(1).float()
+            layer = (degraded - clean).amax(1, keepdim=True).clamp_(min=0)
+            yield names, Batch(degraded=degraded, clean=clean, layer=layer, mask=mask)
+
+    def _read(self, folder: PairFolder, index: int) -> tuple[np.ndarray, ...]:
+        found = folder.read(index)
+        mask = () if found.mask is None else ((found.mask > 0).astype(np.uint8),)
+        return tuple(_centre(array, self.crop) for array in (found.degraded, found.clean, *mask))
+
+    def scored(self, outcome: Outcome) -> Outcome:
+        """What is scored of an outcome: aligned, and without its border."""
+        if self.align:
+            outcome, _ = aligned(outcome)
+        made = self.exported()
+        return inside(outcome, self.border + (0 if made is None else made.border))
+
+
+AnySuite = Suite | PairSuite
+
+
+def inside(outcome: Outcome, border: int) -> Outcome:
+    """An outcome without `border` pixels on each side. ConfigError where that leaves nothing."""
+    if not border:
+        return outcome
+    if min(outcome.restored.shape[2:]) <= 2 * border:
+        height, width = outcome.restored.shape[2:]
+        raise ConfigError(
+            f"An image of {height} x {width} pixels has none left inside a border of {border}: judge larger images, or "
+            "set a smaller border."
+        )
+
+    def inner(images: Tensor) -> Tensor:
+        return images[..., border:-border, border:-border]
+
+    batch = outcome.batch
+    return Outcome(
+        Batch(inner(batch.degraded), inner(batch.clean), inner(batch.layer), inner(batch.mask), batch.labels),
+        inner(outcome.restored),
+    )
+
+
+@lru_cache(maxsize=64)
+def _opened(config: PairFolderConfig) -> PairFolder:
+    return PairFolder(config)
+
+
+def _needed(images: Backgrounds | None, suite: str) -> Backgrounds:
+    if images is None:
+        raise ConfigError(f"The suite {suite!r} is synthetic and needs clean images to lie on: give it some.")
+    return images
+
+
+def _centre(array: np.ndarray, crop: int | None) -> np.ndarray:
+    height, width = (side if crop is None else min(side, crop) for side in array.shape[:2])
+    top, left = (array.shape[0] - height) // 2, (array.shape[1] - width) // 2
+    return array[top : top + height, left : left + width]
+
+
+def _tensor(arrays: list[np.ndarray]) -> Images:
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div_(PEAK)
+
+
+def _batched(
+    items: Iterable[tuple[str, tuple[np.ndarray, ...]]],
+) -> Iterator[tuple[list[str], list[list[np.ndarray]]]]:
+    """Neighbours of one shape, together up to `BATCH_PIXELS`: names, and the arrays of each kind."""
+    names: list[str] = []
+    held: list[tuple[np.ndarray, ...]] = []
+    for name, arrays in items:
+        if held and (
+            [one.shape for one in held[0]] != [one.shape for one in arrays]
+            or (len(held) + 1) * arrays[0][..., 0].size > BATCH_PIXELS
+        ):
+            yield names, [list(kind) for kind in zip(*held, strict=True)]
+            names, held = [], []
+        names.append(name)
+        held.append(arrays)
+    if held:
+        yield names, [list(kind) for kind in zip(*held, strict=True)]
+
+
+def _public(name: str, color: Color, align: bool = False, border: int = 0) -> PairSuite:
+    folder = f"${{UNSEEN_DATA}}/pairs/{name}"
+    return PairSuite(name=name, pairs=PairFolderConfig(folder=folder), color=color, align=align, border=border)
+
+
+PUBLIC: dict[str, PairSuite] = {
+    "rain100l": _public("rain100l", "y"),
+    "rain100h": _public("rain100h", "y"),
+    "polyu_noise": _public("polyu_noise", "rgb"),
+    "lai_blur": _public("lai_blur", "rgb", align=True, border=20),
+}
+"""Public sets of pairs by name, where docs/data.md says to put them."""
+
+COLLECTIONS: dict[str, tuple[str, ...]] = {
+    "unseen-rain": (*preset_names("rain", "tests"), "rain100l", "rain100h"),
+    "unseen-noise": (*preset_names("noise", "tests"), "polyu_noise"),
+    "unseen-blur": (*preset_names("blur", "tests"), "lai_blur"),
+}
+"""Named lists of suites. Every headline on rain is the mean over `unseen-rain`; a mean over fewer says so. The same for
+noise and blur."""
+
+
+def here(suite: AnySuite) -> bool:
+    """Whether a suite's files are on this machine."""
+    if isinstance(suite, Suite):
+        return True
+    try:
+        return expanded(suite.pairs.folder).is_dir()
+    except ConfigError:
+        return False
+
+
 class Judge(Frozen):
     """What restorers are judged on: test images and suites over them.
 
-    `suites` are names: "seen" (the training degradation itself), "clean", a named rain (at `scale`), or a suite spelt
-    out as `{name: ..., degradation: {...}}`. Images are centre crops of at most `crop` pixels a side. Along training
+    `suites` are names: "seen" (the training degradation itself), "clean", a named degradation (sizes times `scale`),
+    a public set of pairs ("rain100l"), a collection of these ("unseen-rain"), or a suite spelt out: `{name: ...,
+    degradation: {...}}` or `{name: ..., pairs: {folder: ...}, color: y}`. Of a collection, sets that are not on this
+    machine are left out (`absent` names them). Images are centre crops of at most `crop` pixels a side. Along training
     only the first `along` images are used, and SSIM is skipped.
     """
 
@@ -74,7 +294,7 @@ class Judge(Frozen):
     limit: int | None = Field(default=None, ge=1)
     along: int | None = Field(default=16, ge=1)
     scale: float = Field(default=0.5, gt=0)
-    suites: tuple[str | Suite, ...] = ("seen", *TESTS, "clean")
+    suites: tuple[str | Suite | PairSuite, ...] = ("seen", *preset_names("rain", "tests"), "clean")
     seed: int = 0
 
     @model_validator(mode="after")
@@ -82,20 +302,24 @@ class Judge(Frozen):
         self.resolve(Rain())
         return self
 
-    def resolve(self, trained: AnyDegradation) -> tuple[Suite, ...]:
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The members of the collections asked for whose files are not on this machine."""
+        members = [name for entry in self.suites if isinstance(entry, str) for name in COLLECTIONS.get(entry, ())]
+        return tuple(name for name in members if name in PUBLIC and not here(PUBLIC[name]))
+
+    def resolve(self, trained: AnyDegradation) -> tuple[AnySuite, ...]:
         """The suites for a restorer trained on `trained`. ConfigError for an unknown or repeated name."""
-        resolved: list[Suite] = []
+        resolved: list[AnySuite] = []
         for entry in self.suites:
-            if isinstance(entry, Suite):
+            if not isinstance(entry, str):
                 if entry.name in ("seen", "clean"):
                     raise ConfigError(f"{entry.name!r} is a suite already: give the one spelt out another name.")
                 resolved.append(entry)
-            elif entry == "seen":
-                resolved.append(Suite(name="seen", degradation=trained))
-            elif entry == "clean":
-                resolved.append(Suite(name="clean", degradation=None))
+            elif entry in COLLECTIONS:
+                resolved += [self._named(name, trained) for name in COLLECTIONS[entry] if name not in self.absent]
             else:
-                resolved.append(Suite(name=entry, degradation=Rain.preset(entry, self.scale)))
+                resolved.append(self._named(entry, trained))
         names = [suite.name for suite in resolved]
         if len(set(names)) < len(names):
             raise ConfigError(
@@ -103,11 +327,33 @@ class Judge(Frozen):
             )
         return tuple(resolved)
 
+    def _named(self, name: str, trained: AnyDegradation) -> AnySuite:
+        if name == "seen":
+            return Suite(name="seen", degradation=trained)
+        if name == "clean":
+            return Suite(name="clean", degradation=None)
+        if name in PUBLIC:
+            return PUBLIC[name]
+        if name in preset_names():
+            return Suite(name=name, degradation=preset(name, self.scale))
+        raise ConfigError(
+            f"There is no suite called {name!r}. Known: seen, clean, {', '.join(preset_names())}, {', '.join(PUBLIC)}; "
+            f"the collections {', '.join(COLLECTIONS)}."
+        )
+
     def id(self, content: str, names: Sequence[str]) -> str:
         """Names the rows that this judge writes. `content` is the hash of the test images, `names` are theirs."""
         value: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
         value["images"] = [content, *names]
-        value["suites"] = [
-            suite.name if suite.name == "seen" else suite.model_dump(mode="json") for suite in self.resolve(Rain())
-        ]
+        value["suites"] = [suite.name if suite.name == "seen" else identity_of(suite) for suite in self.resolve(Rain())]
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def identity_of(suite: AnySuite) -> dict[str, Any]:
+    """What makes a suite the one it is, without where it lies: of pairs the hash of their files."""
+    value = suite.model_dump(mode="json")
+    if isinstance(suite, Suite):
+        value["degradation"] = essence(value["degradation"])
+    if isinstance(suite, PairSuite):
+        value["pairs"] = suite.open().content_hash
+    return value
