@@ -24,7 +24,7 @@ MASKED = (
 def atoms_of(count: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
     """Plausible atoms: consistent counts, everything positive."""
     rng = np.random.default_rng(seed)
-    atoms = {name: rng.uniform(0.1, 1, count) for name in rows.ATOMS}
+    atoms = {name: rng.uniform(0.1, 1, count) for name in (*rows.ATOMS, *rows.MORE_ATOMS)}
     atoms["values"] = np.full(count, 300.0)
     atoms["mask_values"] = rng.integers(1, 299, count).astype(np.float64)
     return atoms
@@ -57,7 +57,12 @@ def test_every_quantity_equals_its_formula_over_images():
         "reconstruction": math.sqrt(total["clear_error"] / clear),
         "retention": total["alignment"] / total["degradation"],
         "orthogonal_error": math.sqrt((energy - total["alignment"] ** 2 / total["degradation"]) / total["values"]),
+        "bias": math.sqrt(total["bias"] / total["values"]),
+        "deviation": math.sqrt(total["variance"] / total["values"]),
     }
+    for band in rows.BANDS:
+        expected[f"retention_{band}"] = total[f"alignment_{band}"] / total[f"degradation_{band}"]
+        expected[f"error_{band}"] = math.sqrt(total[f"error_{band}"] / total["values"])
     assert rows.quantities(atoms) == pytest.approx(expected)
     assert set(expected) == set(rows.QUANTITIES)
 
@@ -119,7 +124,7 @@ def test_psnr_stays_infinite_and_a_gain_between_infinities_is_left_out():
 
 
 def test_a_row_that_occurs_twice_is_refused():
-    with pytest.raises(DataError, match=r"68 rows occur more than once.*a, 100, steep"):
+    with pytest.raises(DataError, match=r"124 rows occur more than once.*a, 100, steep"):
         rows.summarise(pd.concat([frame(), frame()]))
 
 

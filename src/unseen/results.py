@@ -211,7 +211,7 @@ def _check_rows(suite: SuiteInfo, part: SuiteRows) -> None:
         raise ValueError(f"{where} has rows of {_some(part.atoms)}; expected {MODEL}, and any of {_some(BASELINES)}")
     for restorer, columns in part.atoms.items():
         here = f"{where}, {restorer}"
-        if unknown := set(columns) - set(rows.ATOMS):
+        if unknown := set(columns) - set(rows.ATOMS) - set(rows.MORE_ATOMS):
             raise ValueError(f"{here} has metrics that nobody knows: {_some(sorted(unknown))}")
         if lacking := set(rows.ATOMS) - set(columns) - set(OPTIONAL):
             raise ValueError(f"{here} lacks the metrics {_some(sorted(lacking))}")
@@ -327,7 +327,11 @@ def _compact(part: pd.DataFrame, suite: str, model: str) -> dict[str, Any]:
             columns.setdefault(key, {})[str(metric)] = [_as_json(value) for value in values.tolist()]
     restorers = dict.fromkeys((MODEL, *BASELINES, *columns))
     atoms = {
-        key: {atom: columns[key][atom] for atom in dict.fromkeys((*rows.ATOMS, *columns[key])) if atom in columns[key]}
+        key: {
+            atom: columns[key][atom]
+            for atom in dict.fromkeys((*rows.ATOMS, *rows.MORE_ATOMS, *columns[key]))
+            if atom in columns[key]
+        }
         for key in restorers
         if key in columns
     }

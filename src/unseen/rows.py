@@ -48,7 +48,24 @@ ATOMS: dict[str, str] = {
     "degradation": "sum over the image of (O - B)^2",
     "alignment": "sum over the image of (f - B)(O - B)",
 }
-"""Every stored metric and its meaning."""
+"""Every metric that is stored of every image, and its meaning."""
+
+BANDS: dict[str, str] = {
+    "over16": "details over 16 px",
+    "8to16": "details of 8 to 16 px",
+    "4to8": "details of 4 to 8 px",
+    "under4": "details under 4 px",
+}
+"""Octaves, from coarse to fine, by their period."""
+
+MORE_ATOMS: dict[str, str] = {
+    **{f"error_{band}": f"sum of (f - B)^2 in {words}" for band, words in BANDS.items()},
+    **{f"degradation_{band}": f"sum of (O - B)^2 in {words}" for band, words in BANDS.items()},
+    **{f"alignment_{band}": f"sum of (f - B)(O - B) in {words}" for band, words in BANDS.items()},
+    "bias": "sum over the image of (m - B)^2, m the mean of f over draws of the noise",
+    "variance": "sum over the image of (f - m)^2, mean over draws",
+}
+"""What is stored besides, of degradations other than rain: octave by octave, and over several draws of a noise."""
 
 Array = NDArray[np.float64]
 
@@ -87,6 +104,27 @@ class Quantity:
     meaning: str
     of: str | None = None
     pooled: Callable[[Sums], Array] | None = None
+
+
+def _of_band(band: str, words: str) -> tuple[Quantity, Quantity]:
+    return (
+        Quantity(
+            name=f"retention_{band}",
+            title=f"retention, {words.removeprefix('details ')}",
+            unit="",
+            better="zero",
+            meaning=f"<f - B, O - B> / <O - B, O - B> in {words}: what was kept of the degradation there",
+            pooled=lambda s: _ratio(s[f"alignment_{band}"], s[f"degradation_{band}"]),
+        ),
+        Quantity(
+            name=f"error_{band}",
+            title=f"error, {words.removeprefix('details ')}",
+            unit="",
+            better="lower",
+            meaning=f"RMS of f - B in {words}: the squares of all bands add up to the MSE",
+            pooled=lambda s: _rms(s[f"error_{band}"], s["values"]),
+        ),
+    )
 
 
 QUANTITIES: dict[str, Quantity] = {
@@ -177,6 +215,23 @@ QUANTITIES: dict[str, Quantity] = {
             meaning="RMS of e in f - B = a (O - B) + e, with e orthogonal to O - B",
             pooled=_orthogonal_error,
         ),
+        Quantity(
+            name="bias",
+            title="bias",
+            unit="",
+            better="lower",
+            meaning="RMS of the mean over draws of f - B: what was done to the content",
+            pooled=lambda s: _rms(s["bias"], s["values"]),
+        ),
+        Quantity(
+            name="deviation",
+            title="deviation",
+            unit="",
+            better="lower",
+            meaning="standard deviation of f over draws of the noise: how much of it leaked through",
+            pooled=lambda s: _rms(s["variance"], s["values"]),
+        ),
+        *(quantity for band, words in BANDS.items() for quantity in _of_band(band, words)),
     )
 }
 """Every reported quantity, in the order of tables."""
@@ -200,6 +255,7 @@ _POOLED = (
     "clear_error",
     "degradation",
     "alignment",
+    *MORE_ATOMS,
     "mse_values",
 )
 """What `Sums` holds: atoms, and `mse_values`, which is mse x values (the sum over the image of (f - B)^2)."""
@@ -299,7 +355,7 @@ class _Wide:
 
 def _completed(atoms: Mapping[str, Array], count: int) -> dict[str, Array]:
     """Every atom (NaN where it was not stored), the gains, and the sum of squared errors."""
-    full = {name: atoms.get(name, np.full(count, np.nan)) for name in ATOMS}
+    full = {name: atoms.get(name, np.full(count, np.nan)) for name in (*ATOMS, *MORE_ATOMS)}
     with np.errstate(invalid="ignore"):  # inf - inf: both perfect, the gain is undefined
         full["gain_rgb"] = full["psnr_rgb"] - full["input_psnr_rgb"]
         full["gain_y"] = full["psnr_y"] - full["input_psnr_y"]

@@ -93,7 +93,7 @@ class Benchmark:
             content=hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16],
             images=suite.size(self.images, self.judge.limit),
             color=suite.color,
-            border=suite.border if isinstance(suite, PairSuite) else 0,
+            border=suite.border,
             align=suite.align if isinstance(suite, PairSuite) else False,
             mask=_mask(suite),
             collections=tuple(name for name, members in COLLECTIONS.items() if official and suite.name in members),
@@ -158,8 +158,8 @@ class Benchmark:
         for suite in suites:
             key = json.dumps(identity_of(suite), sort_keys=True)
             found = evaluate(
-                restorer, [suite], self.images, crop=judge.crop, limit=judge.limit, seed=judge.seed, name=name,
-                step=step, baselines=key not in self._baselines, progress=progress,
+                restorer, [suite], self.images, crop=judge.crop, limit=judge.limit, seed=judge.seed,
+                draws=judge.draws, name=name, step=step, baselines=key not in self._baselines, progress=progress,
             )  # fmt: skip
             parts.append(found)
             if key in self._baselines:  # they do the same to the same images, whatever the model

@@ -14,11 +14,12 @@ from unseen.degradations import AnyDegradation, Rain
 from unseen.errors import UnseenError
 from unseen.evaluation.atoms import atoms
 from unseen.evaluation.baselines import BASELINES
+from unseen.evaluation.draws import split
 from unseen.evaluation.restored import RestoredFolder
 from unseen.evaluation.suites import AnySuite, Judge, Suite
 from unseen.images import to_bytes
 from unseen.rows import COLUMNS, rows_of
-from unseen.types import Images, Outcome, Restorer
+from unseen.types import Batch, Images, Outcome, Restorer
 
 Progress = Callable[[str, int], None]
 """Told the suite and how many of its images have been judged since it was last told."""
@@ -47,6 +48,7 @@ def evaluate(
     crop: int = 256,
     limit: int | None = None,
     seed: int = 0,
+    draws: int | None = None,
     ssim: bool = True,
     name: str = "restorer",
     step: int = -1,
@@ -60,9 +62,10 @@ def evaluate(
     training among them (it is judged in evaluation mode, on its own device, and put back), or a folder of restored
     images. `suites` are suites, or names as `Judge` has them; "seen" is then `trained` (default: medium rain at scale
     0.5). Synthetic suites lie on `images` (default: the embedded test images), cut to their centre `crop` and to the
-    first `limit`. `name` and `step` fill the rows' first columns. With `baselines` the rows of the identity, the
-    median and the box blur stand beside the restorer's, under their names: a claim that one of those would pass is
-    void.
+    first `limit`. Each image is degraded and restored `draws` times, to split the error into bias and variance (None:
+    of noise twice, else once). Without `ssim` neither SSIM nor sums of octaves are computed. `name` and `step` fill the
+    rows' first columns. With `baselines` the rows of the identity, the median and the box blur stand beside the
+    restorer's, under their names: a claim that one of those would pass is void.
     """
     resolved = _resolved(suites, trained)
     if images is None and any(isinstance(suite, Suite) for suite in resolved):
@@ -73,16 +76,29 @@ def evaluate(
         judged += [(other, -1, baseline) for other, baseline in BASELINES.items() if baselines and other != name]
         for suite in resolved:
             for names, batch in suite.batches(images, crop, limit, seed):
+                again = _again(suite, names, batch, seed, draws)
                 for who, when, restore in judged:
                     with torch.inference_mode():
                         outcome = suite.scored(Outcome(batch, _restored(restore, suite.name, names, batch.degraded)))
-                        values = atoms(outcome, ssim)
+                        values = atoms(outcome, ssim, bands=suite.bands and ssim)
+                        if again and not isinstance(restore, RestoredFolder):
+                            others = [suite.scored(Outcome(batch, apply(restore, degraded))) for degraded in again]
+                            everyone = [outcome.restored, *(other.restored for other in others)]
+                            values |= split(everyone, outcome.batch.clean)
                     parts.append(
                         rows_of({key: value.numpy() for key, value in values.items()}, who, when, suite.name, names)
                     )
                 if progress is not None:
                     progress(suite.name, len(names))
     return pandas.concat(parts, ignore_index=True) if parts else pandas.DataFrame(columns=list(COLUMNS))
+
+
+def _again(suite: AnySuite, names: list[str], batch: Batch, seed: int, draws: int | None) -> list[Images]:
+    """The other draws of a batch's degradation."""
+    if not isinstance(suite, Suite) or suite.degradation is None:
+        return []
+    count = suite.draws if draws is None else draws
+    return [suite.again(names, batch.clean, seed, draw) for draw in range(1, count)]
 
 
 @dataclass(frozen=True)

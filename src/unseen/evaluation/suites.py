@@ -84,6 +84,23 @@ class Suite(Frozen):
         for names, arrays in _batched((name, (array,)) for name, array in found if only is None or name in only):
             yield names, self._degrade(names, arrays[0], seed)
 
+    def again(self, names: list[str], clean: Images, seed: int, draw: int) -> Images:
+        """The same images, degraded by another draw (1, 2, ...) of the same degradation. It must have one."""
+        assert self.degradation is not None
+        rngs = [generator(seed, "suite", self.name, name, "draw", draw) for name in names]
+        return self.degradation.render(clean, self.degradation.sample((clean.shape[2], clean.shape[3]), rngs)).degraded
+
+    @property
+    def draws(self) -> int:
+        """How many draws of the degradation each image is judged on by default: of noise two, which tell its leakage
+        from damage to the content (`unseen.evaluation.draws`); else one."""
+        return 2 if self.degradation is not None and self.degradation.family == "noise" else 1
+
+    @property
+    def bands(self) -> bool:
+        """Whether it is judged octave by octave too: whatever is not rain, which the mask tells better of."""
+        return self.color == "rgb"
+
     def scored(self, outcome: Outcome) -> Outcome:
         """What is scored of an outcome: all of it but the border."""
         return inside(outcome, self.border)
@@ -174,6 +191,11 @@ class PairSuite(Frozen):
         found = folder.read(index)
         mask = () if found.mask is None else ((found.mask > 0).astype(np.uint8),)
         return tuple(_centre(array, self.crop) for array in (found.degraded, found.clean, *mask))
+
+    @property
+    def bands(self) -> bool:
+        """Whether it is judged octave by octave too."""
+        return self.color == "rgb"
 
     def scored(self, outcome: Outcome) -> Outcome:
         """What is scored of an outcome: aligned, and without its border."""
@@ -286,7 +308,8 @@ class Judge(Frozen):
     a public set of pairs ("rain100l"), a collection of these ("unseen-rain"), or a suite spelt out: `{name: ...,
     degradation: {...}}` or `{name: ..., pairs: {folder: ...}, color: y}`. Of a collection, sets that are not on this
     machine are left out (`absent` names them). Images are centre crops of at most `crop` pixels a side. Along training
-    only the first `along` images are used, and SSIM is skipped.
+    only the first `along` images are used, and SSIM is skipped. Each image is judged under `draws` draws of its
+    degradation (None: two of noise, else one).
     """
 
     images: BackgroundsConfig = BackgroundsConfig(part="test")
@@ -296,6 +319,7 @@ class Judge(Frozen):
     scale: float = Field(default=0.5, gt=0)
     suites: tuple[str | Suite | PairSuite, ...] = ("seen", *preset_names("rain", "tests"), "clean")
     seed: int = 0
+    draws: int | None = Field(default=None, ge=1, le=64)
 
     @model_validator(mode="after")
     def _known(self) -> Self:

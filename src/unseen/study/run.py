@@ -291,7 +291,8 @@ def judge_cell(cell: Cell, trained: training.Trained, judge: Judge, folder: Path
             parts.append(
                 evaluate(
                     _restorer(path, recipe), suites, images, crop=judge.crop, limit=limit, seed=judge.seed,
-                    ssim=step == recipe.steps, name=cell.id, step=step, baselines=False, progress=progress,
+                    draws=judge.draws if step == recipe.steps else 1, ssim=step == recipe.steps, name=cell.id,
+                    step=step, baselines=False, progress=progress,
                 )
             )  # fmt: skip
     final = _restorer(trained.checkpoint, recipe)
@@ -328,7 +329,8 @@ def judge_baselines(todo: Plan, tell: Report) -> None:
             tell(Event("baselines", "judge", judged, total))
 
         rows = evaluate(
-            identity, suites, todo.images, crop=judge.crop, limit=judge.limit, seed=judge.seed, name="identity",
+            identity, suites, todo.images, crop=judge.crop, limit=judge.limit, seed=judge.seed, draws=judge.draws,
+            name="identity",
             progress=progress,
         )  # fmt: skip
         for suite in suites:
