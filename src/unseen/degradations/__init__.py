@@ -17,6 +17,7 @@ from unseen.degradations.blur import (
     KernelBlur,
     MotionBlur,
 )
+from unseen.degradations.haze import Haze
 from unseen.degradations.mixture import Mixture
 from unseen.degradations.noise import (
     JPEG,
@@ -33,7 +34,7 @@ from unseen.degradations.rain import Rain
 from unseen.errors import ConfigError
 from unseen.ranges import one_of
 
-ALL: tuple[type[Degradation], ...] = (Rain, *NOISES, *BLURS, Mixture)
+ALL: tuple[type[Degradation], ...] = (Rain, *NOISES, *BLURS, Haze, Mixture)
 
 _HOMES: dict[str, type[Degradation]] = {name: kind for kind in ALL for name in kind.presets}
 
@@ -115,6 +116,7 @@ __all__ = [
     "Degradation",
     "GaussianBlur",
     "GaussianNoise",
+    "Haze",
     "KernelBlur",
     "Mixture",
     "MotionBlur",
