@@ -332,6 +332,12 @@ def test_parts_never_share_a_clean_image(tmp_path: Path) -> None:
     assert sorted(train.names + test.names) == whole.names
     assert test.layout.startswith("9 pairs of 2 clean images (the test part): ")
     assert len({whole.content_hash, train.content_hash, test.content_hash}) == 3
+    copy = sorted((tmp_path / "target").iterdir())
+    copy[0].write_bytes(copy[-1].read_bytes())  # one image, held out under its second name
+    again = read(tmp_path, holdout=2, part="train")
+    assert set(again.clean_of) == {"target/1.png", "target/2.png"}
+    assert any(copy[0].name in reason and "held out" in reason for reason in again.unmatched)
+    assert read(tmp_path, holdout=2, part="test").names == test.names
     with pytest.raises(ConfigError, match=r"holdout is 5, but .* holds 5 clean images"):
         read(tmp_path, holdout=5)
 

@@ -18,7 +18,7 @@ class PairFolderConfig(Frozen):
     `*` for what it has not ("{}_real.JPG", "rain-{}.png", "hazy/{}_*"). A pattern without a suffix fits every suffix.
     `degraded_side`: the half of a side-by-side file that is degraded; None is to find out.
     `holdout`: the last so many clean images in sorted order, with all their degraded versions, are for testing only;
-    `part` chooses them ("test") or the rest ("train"); None is everything.
+    `part` chooses them ("test") or the rest ("train"), less copies of those; None is everything.
     """
 
     folder: str = Field(min_length=1)

@@ -69,7 +69,13 @@ class PairFolder:
                 f"No pair in {self._folder} can be used ({found.how}): {listing(self.mismatched, '; ')}. "
                 "The images of a pair must have one size."
             )
-        chosen = _part({pair.clean for pair, _ in sized}, config, self._folder)
+        scenes = {pair.clean for pair, _ in sized}
+        chosen = _part(scenes, config, self._folder)
+        if config.part == "train":
+            held_out = set(sorted(scenes)[len(scenes) - config.holdout :])
+            self.unmatched += [
+                f"{name}: also held out, under another name" for name in sorted(scenes - chosen - held_out)
+            ]
         sized = sorted((item for item in sized if item[0].clean in chosen), key=lambda item: item[0].name)
         self._pairs = [pair for pair, _ in sized]
         self._sized = [size for _, size in sized]
@@ -145,6 +151,17 @@ def _part(scenes: set[str], config: PairFolderConfig, folder: Path) -> set[str]:
             f"holdout is {config.holdout}, but {folder} holds {len(scenes)} clean images: nothing is left to train on. "
             f"Hold out at most {len(scenes) - 1}."
         )
-    split = len(scenes) - config.holdout
+    if config.part is None:
+        return scenes
     ordered = sorted(scenes)
-    return {"train": set(ordered[:split]), "test": set(ordered[split:]), None: scenes}[config.part]
+    split = len(scenes) - config.holdout
+    train, test = ordered[:split], ordered[split:]
+    return set(test) if config.part == "test" else set(train) - _copies(train, test, folder)
+
+
+def _copies(some: Sequence[str], others: Sequence[str], folder: Path) -> set[str]:
+    """Which of some files are, byte for byte, among the others: public sets hold images twice."""
+    sizes = {(folder / other).stat().st_size for other in others}
+    alike = [name for name in some if (folder / name).stat().st_size in sizes]
+    hashes = {image_hash(folder / other) for other in others} if alike else set()
+    return {name for name in alike if image_hash(folder / name) in hashes}
