@@ -94,7 +94,7 @@ def evaluate(
     import pandas
 
     from unseen.backgrounds import Backgrounds
-    from unseen.evaluation.benchmark import Benchmark
+    from unseen.evaluation.benchmark import Benchmark, worst_images
     from unseen.report.comparison import compare
     from unseen.report.sentences import sentence
     from unseen.report.verdict import write_verdict
@@ -125,7 +125,7 @@ def evaluate(
     found = {
         candidate.info.name: _leaks(candidate, benchmark, allow_leaks) for candidate in candidates
     }  # before anything is judged
-    results, tables, pictures = [], [], []
+    results, tables, pictures, page = [], [], [], None
     with progress_bar(json_) as draw:
         for candidate in candidates:
             name, trained, done = candidate.info.name, candidate.trained, 0
@@ -142,16 +142,21 @@ def evaluate(
             )
             results.append(result)
             tables.append(table)
-            if out is not None:
-                pictures += benchmark.pictures(name, candidate.restorer, trained, table)
+            if out is not None:  # at once: whatever stops the next one, this is kept
+                write_result(result, out / "results" / f"{name}.json")
+        if out is not None:
+            wanted = worst_images(pandas.concat(tables), [candidate.info.name for candidate in candidates])
+            total = sum(map(len, wanted.values())) * len(candidates)
+            for candidate in candidates:
+                for picture in benchmark.pictures(candidate.info.name, candidate.restorer, candidate.trained, wanted):
+                    pictures.append(picture)
+                    draw("pictures", len(pictures), total, picture.suite)
+            draw("pictures", total, total, "")
     everything = pandas.concat(tables, ignore_index=True)
     everything = everything.drop_duplicates(["experiment", "step", "suite", "image", "metric"], ignore_index=True)
     if rows is not None:
         write_rows(everything, rows)
-    page = None
     if out is not None:
-        for result in results:
-            write_result(result, out / "results" / f"{result.model.name}.json")
         page = write_verdict(results, pictures, out)
     found_out = compare(results)
     said = [sentence(found_out, entrant.label) for entrant in found_out.entrants]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ SCALE = 0.5
 """The scale at which named rains make up the collection `unseen-rain`."""
 
 SHOWN = 3
-"""Pictures kept of every suite: the images that were restored worst."""
+"""Pictures shown of every suite: the images that were restored worst."""
 
 
 @dataclass
@@ -170,23 +170,31 @@ class Benchmark:
         return pandas.concat(parts, ignore_index=True)
 
     def pictures(
-        self, name: str, restorer: Restorer | RestoredFolder, trained: AnyDegradation | None, rows: pandas.DataFrame
-    ) -> list[Picture]:
-        """The worst images of every suite, restored once more."""
-        mine = rows[(rows.experiment == name) & (rows.metric == "psnr_rgb")]
-        before = rows[(rows.experiment == name) & (rows.metric == "input_psnr_rgb")]
-        gains = mine.set_index(["suite", "image"]).value - before.set_index(["suite", "image"]).value
-        worst = {
-            str(suite): [str(image) for image in its.droplevel(0).sort_values(kind="stable").index[:SHOWN]]
-            for suite, its in gains.groupby(level=0)
-        }
-        judge = self.judge
-        return [
-            Picture(name, one.suite, one.image, one.degraded, one.restored, one.clean)
-            for one in show(
-                restorer, self.suites(trained), self.images, worst, crop=judge.crop, limit=judge.limit, seed=judge.seed
-            )
-        ]
+        self,
+        name: str,
+        restorer: Restorer | RestoredFolder,
+        trained: AnyDegradation | None,
+        wanted: Mapping[str, Sequence[str]],
+    ) -> Iterator[Picture]:
+        """The images that `wanted` names, by suite, restored once more."""
+        judge, suites = self.judge, self.suites(trained)
+        for one in show(restorer, suites, self.images, wanted, crop=judge.crop, limit=judge.limit, seed=judge.seed):
+            yield Picture(name, one.suite, one.image, one.degraded, one.restored, one.clean)
+
+
+def worst_images(rows: pandas.DataFrame, names: Collection[str]) -> dict[str, list[str]]:
+    """Of every suite the `SHOWN` images on which some restorer of these names gains least, in RGB: the same images for
+    all, to compare them."""
+    mine = rows[rows.experiment.isin(names)]
+    after, before = (
+        mine[mine.metric == metric].set_index(["experiment", "suite", "image"]).value
+        for metric in ("psnr_rgb", "input_psnr_rgb")
+    )
+    least = (after - before).groupby(level=["suite", "image"], sort=False).min()
+    return {
+        str(suite): [str(image) for image in its.droplevel(0).sort_values(kind="stable").index[:SHOWN]]
+        for suite, its in least.groupby(level=0, sort=False)
+    }
 
 
 def _mask(suite: AnySuite) -> Any:
