@@ -13,6 +13,7 @@ from unseen.degradations import Rain
 from unseen.degradations.rain import TESTS
 from unseen.errors import ConfigError
 from unseen.evaluation import suites
+from unseen.evaluation.benchmark import Benchmark
 from unseen.evaluation.suites import Judge, PairSuite, Suite
 from unseen.images import write_image
 from unseen.pair_folder import PairFolderConfig
@@ -196,6 +197,17 @@ def test_a_border_is_not_scored(pairs: PairSuite) -> None:
     assert torch.equal(scored.batch.clean, batch.clean[..., 10:-10, 10:-10])
     with pytest.raises(ConfigError, match="none left inside a border of 20"):
         pairs.model_copy(update={"border": 20}).scored(Outcome(batch, batch.degraded))
+
+
+def test_other_pairs_of_a_training_folder_are_seen_and_rain_is_not(pairs: PairSuite, images: Backgrounds) -> None:
+    benchmark = Benchmark(Judge(suites=("steep", "clean", pairs)), images)
+
+    def groups(folders: tuple[PairFolderConfig, ...] | None) -> list[str]:
+        return [info.group for info in benchmark.infos(None, folders)]
+
+    assert groups(None) == ["unknown", "clean", "unknown"]
+    assert groups(()) == ["unseen", "clean", "unseen"]
+    assert groups((pairs.pairs,)) == ["unseen", "clean", "seen"]
 
 
 def test_pairs_are_unseen_for_whatever_was_trained_here(pairs: PairSuite) -> None:

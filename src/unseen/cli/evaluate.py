@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unseen.evaluation.restored import RestoredFolder
     from unseen.evaluation.suites import Judge
     from unseen.experiment import Experiment
+    from unseen.pair_folder import PairFolderConfig
     from unseen.results import ModelInfo
     from unseen.types import Restorer
 
@@ -37,6 +38,13 @@ class Candidate:
     @property
     def trained(self) -> "AnyDegradation | None":
         return self.experiment.degradation if self.experiment is not None and self.experiment.synthetic else None
+
+    @property
+    def pairs(self) -> "tuple[PairFolderConfig, ...] | None":
+        """The folders it was trained on; None where that is not known."""
+        if self.experiment is None:
+            return None
+        return () if self.experiment.pairs is None else self.experiment.pairs.folders
 
 
 @app.command()
@@ -138,7 +146,13 @@ def evaluate(
 
             leaks, note = found[name]
             result, table = benchmark.run(
-                candidate.info, candidate.restorer, trained, leaks=leaks, notes=note, progress=progress
+                candidate.info,
+                candidate.restorer,
+                trained,
+                pairs=candidate.pairs,
+                leaks=leaks,
+                notes=note,
+                progress=progress,
             )
             results.append(result)
             tables.append(table)

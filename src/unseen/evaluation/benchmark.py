@@ -10,13 +10,14 @@ from typing import Any
 import pandas
 import torch
 
-from unseen.backgrounds import Backgrounds
+from unseen.backgrounds import Backgrounds, expanded
 from unseen.degradations import AnyDegradation, Rain
 from unseen.evaluation.baselines import BASELINES
 from unseen.evaluation.evaluate import evaluate, show
 from unseen.evaluation.restored import RestoredFolder
 from unseen.evaluation.suites import COLLECTIONS, PUBLIC, AnySuite, Judge, PairSuite, identity_of
 from unseen.leaks import Leak
+from unseen.pair_folder import PairFolderConfig
 from unseen.results import ModelInfo, Picture, Result, SuiteInfo, result_of
 from unseen.types import Images, Restorer
 
@@ -73,11 +74,20 @@ class Benchmark:
         """How many images are judged for one model."""
         return sum(suite.size(self.images, self.judge.limit) for suite in self.suites(trained))
 
-    def infos(self, trained: AnyDegradation | None) -> tuple[SuiteInfo, ...]:
-        """What each suite is, so that anybody can make it again."""
-        return tuple(self._info(suite, trained) for suite in self.suites(trained))
+    def infos(
+        self, trained: AnyDegradation | None, pairs: Collection[PairFolderConfig] | None = None
+    ) -> tuple[SuiteInfo, ...]:
+        """What each suite is, so that anybody can make it again. For `pairs` see `run`."""
+        folders = {expanded(config.folder).resolve() for config in pairs or ()}
+        own = [
+            suite.name
+            for suite in self.suites(trained)
+            if isinstance(suite, PairSuite) and expanded(suite.pairs.folder).resolve() in folders
+        ]
+        known = None if self.seen is None and pairs is None else {*(self.seen or ()), *own}
+        return tuple(self._info(suite, trained, known) for suite in self.suites(trained))
 
-    def _info(self, suite: AnySuite, trained: AnyDegradation | None) -> SuiteInfo:
+    def _info(self, suite: AnySuite, trained: AnyDegradation | None, seen: Collection[str] | None) -> SuiteInfo:
         pairs = isinstance(suite, PairSuite)
         definition: dict[str, Any] = {**identity_of(suite), "limit": self.judge.limit}
         if not pairs:
@@ -87,8 +97,8 @@ class Benchmark:
         return SuiteInfo(
             name=suite.name,
             kind="pairs" if pairs else "synthetic",
-            group=self._group(suite, trained),
-            outside=() if trained is None or suite.name in (self.seen or ()) else suite.outside(trained),
+            group=_group(suite, trained, seen),
+            outside=() if trained is None or suite.name in (seen or ()) else suite.outside(trained),
             definition=definition,
             content=hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16],
             images=suite.size(self.images, self.judge.limit),
@@ -98,15 +108,6 @@ class Benchmark:
             mask=_mask(suite),
             collections=tuple(name for name, members in COLLECTIONS.items() if official and suite.name in members),
         )
-
-    def _group(self, suite: AnySuite, trained: AnyDegradation | None) -> Any:
-        if suite.group(Rain()) == "clean":
-            return "clean"
-        if suite.name in (self.seen or ()):
-            return "seen"
-        if trained is None:
-            return "unknown" if self.seen is None else "unseen"
-        return suite.group(trained)
 
     def clean_images(self) -> Iterable[tuple[str, Any]]:
         """Every clean image that is judged on, once: (name, uint8 (h, w, 3)), for the search for leaks."""
@@ -125,17 +126,22 @@ class Benchmark:
         restorer: Restorer | RestoredFolder,
         trained: AnyDegradation | None = None,
         *,
+        pairs: Collection[PairFolderConfig] | None = None,
         leaks: Sequence[Leak] | None = None,
         notes: Sequence[str] = (),
         progress: Callable[[str, int], None] | None = None,
     ) -> tuple[Result, pandas.DataFrame]:
-        """Judge a model with the baselines beside it: its result, and the rows it was made of."""
+        """Judge a model with the baselines beside it: its result, and the rows it was made of.
+
+        `trained` is the synthetic degradation it was trained on, `pairs` the folders; both None: that is not known.
+        Other pairs of those folders are seen; without `trained`, every synthetic suite is unseen.
+        """
         timed = restorer if isinstance(restorer, RestoredFolder) else Timed(restorer)
         rows = self._rows(timed, model.name, model.step, self.suites(trained), progress)
         result = result_of(
             rows,
             model,
-            self.infos(trained),
+            self.infos(trained, pairs),
             environment=self.environment,
             command=self.command,
             date=self.date,
@@ -195,6 +201,17 @@ def worst_images(rows: pandas.DataFrame, names: Collection[str]) -> dict[str, li
         str(suite): [str(image) for image in its.droplevel(0).sort_values(kind="stable").index[:SHOWN]]
         for suite, its in least.groupby(level=0, sort=False)
     }
+
+
+def _group(suite: AnySuite, trained: AnyDegradation | None, seen: Collection[str] | None) -> Any:
+    """`seen` are the suites known to be so; None: nothing is known but `trained`."""
+    if suite.group(Rain()) == "clean":
+        return "clean"
+    if suite.name in (seen or ()):
+        return "seen"
+    if trained is None:
+        return "unknown" if seen is None else "unseen"
+    return suite.group(trained)
 
 
 def _mask(suite: AnySuite) -> Any:
