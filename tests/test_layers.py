@@ -22,6 +22,7 @@ LAYERS = (
     "images",
     "store",
     "leaves",
+    "complexity",
     "backgrounds",
     "pair_folder",
     "leaks",
@@ -38,6 +39,7 @@ LAYERS = (
     "evaluation",
     "study",
     "report",
+    "toy",
     "cli",
 )
 """A module imports only from those before it in this list. A new module takes a place here first."""

@@ -3,10 +3,24 @@
 A new verb is one file here and its name in the line below.
 """
 
-from unseen.cli import doctor, evaluate, gallery, leaderboard, leaks, map, preview, restore, study, suite, train
+from unseen.cli import (
+    complexity,
+    doctor,
+    evaluate,
+    gallery,
+    leaderboard,
+    leaks,
+    map,
+    preview,
+    restore,
+    study,
+    suite,
+    toy,
+    train,
+)
 from unseen.cli.app import app, main
 
 __all__ = [
-    "app", "doctor", "evaluate", "gallery", "leaderboard", "leaks", "main", "map", "preview", "restore", "study",
-    "suite", "train",
+    "app", "complexity", "doctor", "evaluate", "gallery", "leaderboard", "leaks", "main", "map", "preview", "restore",
+    "study", "suite", "toy", "train",
 ]  # fmt: skip
