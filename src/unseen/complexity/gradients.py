@@ -22,7 +22,7 @@ def gradient_entropy(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b"]:
     All channels share one histogram. Values beyond [0, 1] are clipped. Unit: bits per difference, 0 to log2(511).
     Invariant to brightness (but for clipping), mirroring and turning by 90 degrees, and to where in the image the
     differences are; not to contrast. Too low for very small images, which cannot fill a histogram; 0 for flat ones
-    and where there are no neighbours. Cost: about 9 ms for 256 x 256. Float64.
+    and where there are no neighbours. Cost: about 8 ms for 256 x 256. Float64.
     """
     levels = (images.clamp(0, 1) * PEAK).round().to(torch.int16)
     return (_entropy(levels.diff(dim=-1)) + _entropy(levels.diff(dim=-2))) / 2
