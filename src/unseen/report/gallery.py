@@ -7,7 +7,6 @@ import base64
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from PIL import Image
 from unseen.evaluation.change import BAND, DIRECTIONS, LEVELS, NOTHING, SCALES, Change
 from unseen.report.pictures import AMPLIFIED
 from unseen.report.printed import Entry, Line, Table
-from unseen.report.template import rendered
+from unseen.report.template import rendered, write
 
 SIDE = 640
 """The longer side of a picture on the page, pixels, at most."""
@@ -158,8 +157,8 @@ class Gallery:
         table = csv.DictWriter(text, list(_columns()), lineterminator="\n")
         table.writeheader()
         table.writerows(self.rows())
-        _write(folder / "changes.csv", text.getvalue().encode())
-        _write(folder / "gallery.html", self.html(command, saved).encode())
+        write(folder / "changes.csv", text.getvalue().encode())
+        write(folder / "gallery.html", self.html(command, saved).encode())
         return folder / "gallery.html"
 
     def html(self, command: str = "", saved: str = "") -> str:
@@ -249,16 +248,6 @@ def _uris(card: Card) -> Iterable[str]:
     yield from (card.before, card.detail)
     for shot in card.shots.values():
         yield from (shot.after, shot.removed, shot.detail_after, shot.detail_removed)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """By rename: where the file is, it is whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def summary(gallery: Gallery, source: Source) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from unseen.evaluation.grid import UNITS, Axis, Map, Plane
 from unseen.report import figures
 from unseen.report.answer import count, listed, signed
-from unseen.report.template import rendered, typographic
+from unseen.report.template import rendered, typographic, write
 from unseen.rows import QUANTITIES, display, write_rows
 
 WORKS = 0.5
@@ -349,20 +348,10 @@ def write_map(found: Map, folder: Path | str) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(found.rows, folder / "rows.parquet")
-    _write(folder / "map.csv", cells_table(found).to_csv(index=False, lineterminator="\n").encode())
-    _write(folder / "map.png", draw_map(found))
-    _write(folder / "map.html", html(found).encode())
+    write(folder / "map.csv", cells_table(found).to_csv(index=False, lineterminator="\n").encode())
+    write(folder / "map.png", draw_map(found))
+    write(folder / "map.html", html(found).encode())
     return folder / "map.html"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """By rename: where the file is, it is whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def html(found: Map) -> str:
