@@ -3,12 +3,15 @@
 import math
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import jaxtyping
 import pytest
 import torch
 
+# Studies that run beside the tests have cores of their own to share out.
+os.environ["UNSEEN_CORES"] = tempfile.mkdtemp(prefix="unseen-cores-")
 # Before the first import of `unseen`.
 jaxtyping.install_import_hook("unseen", "shapes.checked")
 # Started in the background, a shell lets its children ignore Ctrl-C, and training respects that: the tests send it.

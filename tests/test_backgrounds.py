@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
-from unseen.backgrounds import PHOTOGRAPHS, Backgrounds, BackgroundsConfig
+from unseen.backgrounds import PHOTOGRAPHS, Backgrounds, BackgroundsConfig, Dials
 from unseen.errors import ConfigError, DataError, ImageError
 from unseen.images import read_image, write_image
 from unseen.seeding import generator
@@ -281,3 +282,99 @@ def test_leaves_are_nested_endless_and_differ_between_parts_seeds_and_complexiti
     others = [make("leaves", count=2, **option) for option in ({"part": "test"}, {"seed": 1}, {"complexity": 0.9})]
     assert len({few.content_hash, many.content_hash, *(other.content_hash for other in others)}) == 5
     assert not any(np.array_equal(few.image(0), other.image(i)) for other in others for i in range(2))
+
+
+def test_a_mixture_draws_each_part_as_often_as_it_weighs(folder: str) -> None:
+    parts = [{"source": folder, "count": 3}, {"source": "leaves", "unit": "patches", "patch": 24, "count": 4}]
+    mixed = Backgrounds(BackgroundsConfig.model_validate({"parts": parts, "weights": [1, 3], "seed": 2}))
+    first = make(folder, count=3, seed=2)
+    assert len(mixed) == 7
+    assert mixed.names[:3] == [f"0/{name}" for name in first.names]
+    drawn = mixed.patches(rngs(*range(400)), 1)
+    from_folder = torch.isin((drawn[:, 2, 0, 0] * 255).round(), torch.tensor([float(n) for n in range(10)])).sum()
+    assert 70 < from_folder < 140  # leaves are seldom that dark
+    alone = mixed.patches(rngs(*range(50)), 8, Dials(weights=(1.0, 0.0)))
+    assert set((alone[:, 2, 0, 0] * 255).round().tolist()) <= {float(int(name[2:4])) for name in first.names}
+
+
+@pytest.mark.parametrize(
+    ("count", "weights", "own", "expected"),
+    [(10, [1, 3], None, [3, 7]), (10, None, None, [4, 6]), (8, [1, 1], 2, [2, 6])],
+    ids=str,
+)
+def test_the_count_of_a_mixture_is_shared_out(
+    folder: str, count: int, weights: list[float] | None, own: int | None, expected: list[int]
+) -> None:
+    parts = [{"source": folder, "holdout": 4, "count": own}, {"source": folder, "holdout": 1}]
+    mixed = Backgrounds(BackgroundsConfig.model_validate({"parts": parts, "weights": weights, "count": count}))
+    assert [sum(name.startswith(f"{part}/") for name in mixed.names) for part in (0, 1)] == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"weights": [1]}, "give its parts"),
+        ({"parts": [{}, {}], "weights": [1]}, "one for each"),
+        ({"parts": [{}, {}], "holdout": 3}, "each of the parts"),
+        ({"parts": [{"parts": [{}]}]}, "mixture itself"),
+        ({"source": "leaves", "by_complexity": {}}, "dial of complexity"),
+        ({"by_complexity": {"low": 0.5, "high": 0.5}}, "ends of a band"),
+    ],
+    ids=str,
+)
+def test_a_wrong_mixture_is_refused(raw: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        BackgroundsConfig.model_validate(raw)
+
+
+def test_a_mixture_is_read_back_from_what_it_was_written_as(folder: str) -> None:
+    raw = {"parts": [{"source": folder}, {"source": "embedded", "seed": 5}], "weights": [1, 2], "seed": 3}
+    config = BackgroundsConfig.model_validate(raw)
+    assert [part.seed for part in config.parts or ()] == [3, 5]
+    assert BackgroundsConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_images_are_chosen_by_their_complexity(tmp_path: Path) -> None:
+    noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (24, 24, 3))
+    for number in range(8):  # from flat to busy, in another order than that of their names
+        image = 128 + (noise - 128) * ((number * 3) % 8) / 8
+        write_image(tmp_path / "images" / f"{number}.png", image.astype(np.uint8))
+
+    def names(**options: object) -> list[str]:
+        config = BackgroundsConfig.model_validate({"source": str(tmp_path / "images"), **options})
+        chosen = Backgrounds(config, tmp_path / "cache")
+        return [chosen.names[place] for place in chosen._nested]
+
+    simplest = names(by_complexity={})
+    assert simplest[:3] == ["0.png", "3.png", "6.png"]
+    assert names(by_complexity={"order": "most complex"}) == simplest[::-1]
+    assert names(by_complexity={"measure": "structural"}, count=2) == simplest[:2]
+    assert set(names(by_complexity={"order": "random", "low": 0.25, "high": 0.75})) == set(simplest[2:6])
+    assert len(list((tmp_path / "cache").glob("complexity-*.json"))) == 2
+    with pytest.raises(ConfigError, match="band of complexity 4 of them"):
+        names(by_complexity={"low": 0.5}, count=5)
+
+
+def test_content_is_made_simpler_as_it_is_cut(folder: str, tmp_path: Path) -> None:
+    noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    write_image(tmp_path / "noise.png", noise)
+    sharp, soft = (make(str(tmp_path), **options).patches(rngs(1, 2), 24) for options in ({}, {"smooth": 2}))
+    assert soft.shape == sharp.shape
+    # Of white noise a Gaussian leaves 1 / (4 pi sigma^2) of the variance.
+    assert soft.var() == pytest.approx(sharp.var() / (16 * np.pi), rel=0.25)
+    half = make(str(tmp_path), shrink=2).patches(rngs(3), 16)
+    assert half.shape == (1, 3, 16, 16)
+    assert half.var() < 0.5 * sharp.var()
+
+
+def test_validation_images_are_neither_trained_nor_tested_on(folder: str) -> None:
+    train, validation = make(folder, holdout=3, validation=2), make(folder, holdout=3, validation=2, part="validation")
+    everything = make(folder).names
+    assert train.names == everything[:5]
+    assert validation.names == everything[5:7]
+    assert not train.config.shares_images_with(validation.config)
+    assert make(folder, holdout=3).config.shares_images_with(validation.config)
+    with pytest.raises(ConfigError, match="nothing"):
+        make(folder, holdout=3, validation=7)
+    with pytest.raises(ConfigError, match="kept for it"):
+        make(folder, part="validation")

@@ -524,7 +524,7 @@ def test_unseen_rain_is_apart_in_what_is_drawn_too(name: str, train: str) -> Non
 
 
 def test_a_misspelt_preset_is_refused_with_the_ones_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"no rain called 'mediun'\. Known: small, medium, large, steep"):
+    with pytest.raises(ConfigError, match=r"no rain called 'mediun'\. Known: small, medium, large, wide, steep"):
         Rain.preset("mediun")
 
 

@@ -29,15 +29,18 @@ LAYERS = (
     "degradations",
     "networks",
     "losses",
+    "schedules",
     "data",
     "experiment",
     "checkpoints",
     "models",
     "restoration",
     "training_images",
+    "regularisation",
     "training",
     "evaluation",
     "study",
+    "balance",
     "report",
     "toy",
     "cli",
@@ -51,7 +54,7 @@ but not in a circle."""
 BYTES = ("images", "backgrounds", "pair_folder", "leaks", "leaves", "evaluation.quality", "report")
 """The modules, and packages, that may know that an image file holds numbers up to 255."""
 
-WITHOUT_TORCH = ("errors", "rows", "results", "study.record", "report", "cli")
+WITHOUT_TORCH = ("errors", "rows", "results", "study.record", "balance.record", "report", "cli")
 """Modules, and packages with all that is in them, that can be imported without torch."""
 
 SEEDED_DRAWS = {"rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson"}

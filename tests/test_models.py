@@ -598,12 +598,12 @@ def test_without_the_zoo_its_extra_is_named(tmp_path: Path, monkeypatch: pytest.
     importlib.util.find_spec("spandrel") is None, reason="spandrel is not installed: pip install 'unseen[zoo]'"
 )
 def test_what_spandrel_recognises_is_opened(tmp_path: Path) -> None:
-    from spandrel.architectures.NAFNet import NAFNet  # pyright: ignore[reportMissingImports]
+    from spandrel.architectures.SCUNet import SCUNet  # pyright: ignore[reportMissingImports]
 
-    network = NAFNet(img_channel=3, width=8, middle_blk_num=1, enc_blk_nums=[1, 1], dec_blk_nums=[1, 1])
-    torch.save({"params": network.state_dict()}, tmp_path / "net.pth")
+    network = SCUNet(in_nc=3, config=[1] * 7, dim=16)
+    torch.save(network.state_dict(), tmp_path / "net.pth")
     model = open_model(tmp_path / "net.pth")
-    assert model.kind == "NAFNet (spandrel)"
+    assert model.kind == "SCUNet (spandrel)"
     degraded = images(33, 47, count=2)
     assert model.restore(degraded).shape == degraded.shape
 

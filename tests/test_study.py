@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,21 @@ from pydantic import ValidationError
 from unseen.errors import ConfigError, DataError, StudyError
 from unseen.images import write_image
 from unseen.rows import ATOMS
+from unseen.study.cores import FOLDER
 from unseen.study.record import BASELINES, StudyRecord, read_study
 from unseen.study.run import Event, plan, run_study
 from unseen.study.study import Study, apply_changes, load_study, read_yaml, with_value
 from unseen.training import Interrupted
 
 SUITES = ("seen", "steep", "clean")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Cores that studies on this machine have taken are none of these tests' business."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER, str(tmp_path_factory.mktemp("cores")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +277,7 @@ def test_the_same_study_in_another_folder_gives_the_same_rows(
     assert same_rows(run_study(study_of(photographs), tmp_path, workers=1), ran)
 
 
+@pytest.mark.slow
 def test_side_by_side_cells_give_the_same_rows(photographs: Path, ran: StudyRecord, tmp_path: Path) -> None:
     news = list[Event]()
     assert same_rows(run_study(study_of(photographs), tmp_path, workers=2, report=news.append), ran)

@@ -6,23 +6,27 @@ in memory or in a mapped file, so that a patch is a slice however many images th
 
 import hashlib
 import importlib.util
+import math
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
+from torch.nn import functional
 
+from unseen.complexity.choice import ByComplexity, measured_once
 from unseen.errors import ConfigError, DataError
 from unseen.images import PEAK, Bytes, find_images, image_hash, image_size, read_image
 from unseen.leaves import DeadLeaves
@@ -48,6 +52,7 @@ LEAVES = 64
 _LONGEST = 512  # pixels; longer embedded photographs are scaled down
 _LEAVES_SIZE = (256, 256)
 _THREADS = 4  # for headers and hashes; more gain little
+_BELOW_ONE = 1 - 2**-53
 
 
 class BackgroundsConfig(Frozen):
@@ -62,8 +67,17 @@ class BackgroundsConfig(Frozen):
     Smaller subsets lie within larger ones of the same seed.
     `holdout`: of a folder, the last so many files in sorted order are for testing only; `part` chooses between
     them and the rest. Embedded and generated images have a test part of their own.
+    `validation`: the last so many of what may be trained on are for choosing settings: not in the part "train" then,
+    and the whole of the part "validation".
     `seed`: the order of subsets, the places of patches, the leaves.
     `mirror`: patches are mirrored left-right half of the time.
+
+    `by_complexity`: the subset is not drawn at random but chosen by a measure: the simplest, the most complex, a band.
+    `parts`: several backgrounds mixed, instead of one `source`, each patch being from one of them as often as
+    `weights` say (None: every image equally likely). `count` is then shared out among the parts that have none of
+    their own, by the weights, and a part without `seed` has the mixture's.
+    `smooth` and `shrink` make content simpler, or denser, as it is cut: a Gaussian of so many pixels, and scaling
+    down by so much (a patch then shows that many times more of the image a side).
     """
 
     source: str = Field(default="embedded", min_length=1)
@@ -71,18 +85,103 @@ class BackgroundsConfig(Frozen):
     patch: int = Field(default=128, ge=1)
     count: int | None = Field(default=None, ge=1)
     holdout: int = Field(default=0, ge=0)
-    part: Literal["train", "test"] = "train"
+    part: Literal["train", "test", "validation"] = "train"
+    validation: int | None = Field(default=None, ge=1)
     seed: int = 0
     complexity: float = Field(default=0.5, ge=0, le=1)
     mirror: bool = False
+    by_complexity: ByComplexity | None = None
+    parts: tuple["BackgroundsConfig", ...] | None = Field(default=None, min_length=1)
+    weights: tuple[float, ...] | None = None
+    smooth: float | None = Field(default=None, gt=0, le=64)
+    shrink: float | None = Field(default=None, gt=1, le=32)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seed_parts(cls, value: Any) -> Any:
+        """A part without a seed of its own has the mixture's."""
+        if not isinstance(value, dict) or not isinstance(value.get("parts"), list | tuple) or "seed" not in value:
+            return value
+        parts = []
+        for part in value["parts"]:
+            if isinstance(part, BackgroundsConfig) and "seed" not in part.model_fields_set:
+                part = part.model_dump(exclude_unset=True)
+            parts.append({"seed": value["seed"], **part} if isinstance(part, dict) else part)
+        return {**value, "parts": parts}
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.parts is None:
+            if self.weights is not None:
+                raise ValueError("weights are for a mixture: give its parts")
+            if self.by_complexity is not None and self.source == "leaves":
+                raise ValueError("leaves have a dial of complexity: set complexity instead of by_complexity")
+            return self
+        own = {"parts", "weights", "count", "seed", "mirror"}
+        fields = BackgroundsConfig.model_fields.items()
+        given = [name for name, field in fields if name not in own and getattr(self, name) != field.default]
+        if given:
+            raise ValueError(f"{given[0]} is a setting of each of the parts: put it there")
+        if any(part.parts for part in self.parts):
+            raise ValueError("a part is a mixture itself: list all parts in one mixture")
+        if self.weights is not None and len(self.weights) != len(self.parts):
+            raise ValueError(f"there are {len(self.weights)} weights for {len(self.parts)} parts: give one for each")
+        if self.weights is not None and min(self.weights) <= 0:
+            raise ValueError(f"a weight is {min(self.weights):g}; all must be above 0: leave out what never comes")
+        if self.count is not None and self.count < len(self.parts):
+            raise ValueError(f"count is {self.count}, for {len(self.parts)} parts: each has at least one image")
+        return self
+
+    def tests(self) -> "BackgroundsConfig":
+        """All that is held out for testing of the same sources."""
+        return self._whole({"part": "test", "validation": None})
+
+    def pool(self) -> "BackgroundsConfig":
+        """All that subsets of any size and seed are chosen from."""
+        return self._whole({"seed": 0})
+
+    def _whole(self, changes: dict[str, Any]) -> "BackgroundsConfig":
+        if self.parts is not None:
+            parts = tuple(part._whole(changes) for part in self.parts)
+            return self.model_copy(update={"parts": parts, "weights": None, "count": None, "seed": 0})
+        plain: dict[str, Any] = {"count": None, "unit": "photographs", "by_complexity": None}
+        return self.model_copy(update={**plain, "smooth": None, "shrink": None, **changes})
+
+    @property
+    def sources(self) -> "tuple[BackgroundsConfig, ...]":
+        """Itself, or the parts of a mixture."""
+        return (self,) if self.parts is None else self.parts
 
     def shares_images_with(self, other: "BackgroundsConfig") -> bool:
         """Whether both may choose the same images, as far as sources and parts tell; contents are not compared."""
+        if self.parts is not None:
+            return any(part.shares_images_with(other) for part in self.parts)
+        if other.parts is not None:
+            return any(self.shares_images_with(part) for part in other.parts)
         if self.source != other.source:
             folders = _is_folder(self) and _is_folder(other)
             if not folders or expanded(self.source).resolve() != expanded(other.source).resolve():
                 return False
-        return self.part == other.part or (_is_folder(self) and self.holdout != other.holdout)
+        if {self.part, other.part} == {"train", "validation"} and self.validation == other.validation:
+            return _is_folder(self) and self.holdout != other.holdout
+        return _side(self) == _side(other) or (_is_folder(self) and self.holdout != other.holdout)
+
+
+@dataclass(frozen=True, slots=True)
+class Dials:
+    """What a schedule may turn while patches are drawn; None leaves a dial where the configuration has it.
+
+    `count`: only the first so many images, which are those of a subset of that size. `weights`: of the parts of a
+    mixture. `smooth` and `shrink`: in pixels, and times; 0 and 1 do nothing.
+    """
+
+    count: int | None = None
+    weights: tuple[float, ...] | None = None
+    smooth: float | None = None
+    shrink: float | None = None
+
+
+AS_CONFIGURED = Dials()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +234,17 @@ class Backgrounds:
         progress: Progress | None = None,
     ) -> None:
         self.config = config
+        self._parts: list[Backgrounds] = []
+        if config.parts is not None:
+            for part in _shared_out(config):
+                self._parts.append(Backgrounds(part, cache, memory_limit=memory_limit, progress=progress))
+            self._images = [image for part in self._parts for image in part._images]
+            self.names = [f"{at}/{name}" for at, part in enumerate(self._parts) for name in part.names]
+            content = " ".join(part.content_hash for part in self._parts)
+            self.content_hash = hashlib.sha256(f"{content} mirror={config.mirror}".encode()).hexdigest()
+            return
         pool = _pool(config)
-        pieces = _pieces(config, len(pool))
+        chosen, pieces = _pieces(config, pool, cache)
         used = sorted({piece.entry for piece in pieces})
         with ThreadPoolExecutor(_THREADS) as threads:
             recipes = dict(zip(used, threads.map(lambda entry: pool[entry].recipe(), used), strict=True))
@@ -149,6 +257,7 @@ class Backgrounds:
         views = stored(shapes, cut, recipe, mapped=size_of(shapes) > memory_limit, cache=cache)
         in_order = dict(zip(order, views, strict=True))
         self._images: list[Bytes] = [in_order[number] for number in range(len(pieces))]
+        self._nested = chosen
         self.names = [
             pool[piece.entry].name + ("" if piece.side is None else f"#{number}") for number, piece in enumerate(pieces)
         ]
@@ -162,19 +271,57 @@ class Backgrounds:
         """Image, or fixed patch, `index`: uint8, (h, w, 3), a read-only view."""
         return self._images[index]
 
-    def patches(self, rngs: Sequence[torch.Generator], size: int) -> Float[Tensor, "b 3 size size"]:
+    def patches(
+        self, rngs: Sequence[torch.Generator], size: int, dials: Dials = AS_CONFIGURED
+    ) -> Float[Tensor, "b 3 size size"]:
         """One patch per generator, in [0, 1]: any image is equally likely, then any place in it.
 
         Takes four numbers from each generator, whatever the configuration. An image smaller than the patch is
-        continued by reflection.
+        continued by reflection. `dials` are those of a step of training, where they are scheduled.
         """
-        images = self._images
-        out = np.empty((len(rngs), size, size, 3), dtype=np.uint8)
-        for patch, rng in zip(out, rngs, strict=True):
-            which, down, right, flip = torch.rand(4, generator=rng, dtype=torch.float64).tolist()
-            cut = square(images[int(which * len(images))], size, down, right)
-            patch[:] = cut[:, ::-1] if self.config.mirror and flip < 0.5 else cut
-        return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous().float().div_(PEAK)
+        drawn = [torch.rand(4, generator=rng, dtype=torch.float64).tolist() for rng in rngs]
+        if not self._parts:
+            return self._cut(drawn, size, dials)
+        homes, ends = self._homes(dials)
+        patches = torch.empty(len(drawn), 3, size, size)
+        for number, (part, low, high) in enumerate(zip(homes, [0.0, *ends], [*ends, 1.0], strict=True)):
+            here = [place for place, (which, *_) in enumerate(drawn) if bisect_right(ends, which) == number]
+            if here:
+                # What is left of the first number, spread over [0, 1) again, chooses among the images of the part.
+                mine = [[min((drawn[at][0] - low) / (high - low), _BELOW_ONE), *drawn[at][1:]] for at in here]
+                share = None if dials.count is None else _share(dials.count, len(part), len(self))
+                patches[here] = part._cut(mine, size, replace(dials, count=share), self.config.mirror)
+        return patches
+
+    def _homes(self, dials: Dials) -> tuple[list["Backgrounds"], list[float]]:
+        """The parts of a mixture, and where in [0, 1) the share of each but the last ends."""
+        weights = dials.weights or self.config.weights or [len(part) for part in self._parts]
+        if len(weights) != len(self._parts):
+            raise ConfigError(
+                f"There are {len(weights)} scheduled weights for {len(self._parts)} parts of backgrounds."
+            )
+        return self._parts, [end / sum(weights) for end in accumulate(weights)][:-1]
+
+    def _cut(
+        self, drawn: Sequence[Sequence[float]], size: int, dials: Dials, mirror: bool = False
+    ) -> Float[Tensor, "b 3 size size"]:
+        """Patches for numbers in [0, 1): which image, where in it, mirrored or not."""
+        images, mirror = self._images, mirror or self.config.mirror
+        smooth = (self.config.smooth or 0.0) if dials.smooth is None else dials.smooth
+        shrink = (self.config.shrink or 1.0) if dials.shrink is None else dials.shrink
+        margin = math.ceil(3 * smooth)
+        side = math.ceil((size + 2 * margin) * shrink)
+        few = None if dials.count is None or dials.count >= len(images) else self._nested[: dials.count]
+        out = np.empty((len(drawn), side, side, 3), dtype=np.uint8)
+        for patch, (which, down, right, flip) in zip(out, drawn, strict=True):
+            index = int(which * len(images)) if few is None else few[int(which * len(few))]
+            cut = square(images[index], side, down, right)
+            patch[:] = cut[:, ::-1] if mirror and flip < 0.5 else cut
+        patches = torch.from_numpy(out).permute(0, 3, 1, 2).contiguous().float().div_(PEAK)
+        if shrink > 1:
+            wanted = (size + 2 * margin,) * 2
+            patches = functional.interpolate(patches, wanted, mode="bilinear", antialias=True, align_corners=False)
+        return _smoothed(patches, smooth, margin) if margin else patches
 
     def crops(self, size: int) -> Iterator[tuple[str, Bytes]]:
         """For testing: each name with the centre of its image, at most size x size, one at a time, in order."""
@@ -184,6 +331,56 @@ class Backgrounds:
             yield name, image[top : top + height, left : left + width].copy()
 
 
+def available(config: BackgroundsConfig) -> int:
+    """How many images, or patches, `count` may ask for at most; nothing is decoded. Of endless ones, the `count`."""
+    if config.parts is not None:
+        return sum(available(part) for part in config.parts)
+    if config.unit == "patches":
+        return config.count or 0
+    number = len(_pool(config))
+    band = config.by_complexity
+    return number if band is None else math.ceil(band.high * number) - math.floor(band.low * number)
+
+
+def _smoothed(patches: Float[Tensor, "b 3 h w"], sigma: float, margin: int) -> Float[Tensor, "b 3 inner inner"]:
+    """A Gaussian of `sigma` pixels, cut off at three of them; the margin that it spoils is left out."""
+    at = torch.arange(-margin, margin + 1, dtype=patches.dtype, device=patches.device)
+    kernel = torch.exp(-at.square() / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
+    along = functional.conv2d(patches, kernel, groups=3)
+    return functional.conv2d(along, kernel.transpose(2, 3), groups=3)
+
+
+def _share(count: int, mine: int, total: int) -> int:
+    """How many of `count` images are those of a part that holds `mine` of `total`."""
+    return max(1, round(count * mine / total))
+
+
+def _shared_out(config: BackgroundsConfig) -> list[BackgroundsConfig]:
+    """The parts of a mixture, those without a count of their own with their share of its count (largest remainders)."""
+    parts = list(config.parts or ())
+    open_ = [number for number, part in enumerate(parts) if part.count is None]
+    if config.count is None or not open_:
+        return parts
+    rest = config.count - sum(part.count or 0 for part in parts)
+    if rest < len(open_):
+        raise ConfigError(
+            f"count is {config.count}, of which the parts' own counts leave {max(rest, 0)} images for the "
+            f"{len(open_)} parts that have none: raise it."
+        )
+    sizes = config.weights or [len(_pool(part)) for part in parts]
+    total = sum(sizes[number] for number in open_)
+    # One for each, and the rest by weight.
+    exact = [(rest - len(open_)) * sizes[number] / total for number in open_]
+    shares = [int(share) for share in exact]
+    left = rest - len(open_) - sum(shares)
+    for place in sorted(range(len(open_)), key=lambda place: shares[place] - exact[place])[:left]:
+        shares[place] += 1
+    for number, share in zip(open_, shares, strict=True):
+        parts[number] = parts[number].model_copy(update={"count": 1 + share})
+    return parts
+
+
 def _is_folder(config: BackgroundsConfig) -> bool:
     return config.source not in ("embedded", "leaves")
 
@@ -191,13 +388,31 @@ def _is_folder(config: BackgroundsConfig) -> bool:
 def _pool(config: BackgroundsConfig) -> list[_Entry]:
     """All that `count` chooses from, sorted by name."""
     if _is_folder(config):
-        return _folder_pool(config)
-    if config.holdout:
+        pool = _folder_pool(config)
+    elif config.holdout:
         raise ConfigError(
             f"holdout is {config.holdout}, but the source '{config.source}' has a test part of its own. "
             "Set holdout to 0, and part to 'test' for the images to test on."
         )
-    return _embedded_pool(config.part) if config.source == "embedded" else _leaves_pool(config)
+    else:
+        pool = _embedded_pool(_side(config)) if config.source == "embedded" else _leaves_pool(config)
+    if config.part == "test":
+        return pool
+    if config.validation is None:
+        if config.part == "validation":
+            raise ConfigError("part is 'validation', but no images are kept for it: set validation to their number.")
+        return pool
+    if config.validation >= len(pool):
+        raise ConfigError(
+            f"validation is {config.validation}, but '{config.source}' holds {len(pool)} images for training: nothing "
+            f"is left. Keep at most {len(pool) - 1}."
+        )
+    return pool[: -config.validation] if config.part == "train" else pool[-config.validation :]
+
+
+def _side(config: BackgroundsConfig) -> Literal["train", "test"]:
+    """Of the images there are, those that may be looked at while training, or those that may not."""
+    return "test" if config.part == "test" else "train"
 
 
 def expanded(source: str) -> Path:
@@ -223,7 +438,7 @@ def _folder_pool(config: BackgroundsConfig) -> list[_Entry]:
     if config.part == "test" and config.holdout == 0:
         raise ConfigError(f"part is 'test', but no images of {folder} are held out: set holdout to a number above 0.")
     split = len(files) - config.holdout
-    chosen = files[:split] if config.part == "train" else files[split:]
+    chosen = files[:split] if _side(config) == "train" else files[split:]
     return [
         _Entry(
             file.relative_to(folder).as_posix(),
@@ -268,8 +483,8 @@ def _leaves_pool(config: BackgroundsConfig) -> list[_Entry]:
     leaves = DeadLeaves(complexity=config.complexity)
     size = (config.patch, config.patch) if config.unit == "patches" else _LEAVES_SIZE
     return [
-        _leaves_entry(f"leaves-{number:06}", leaves, size, config.seed, _index(config.part, number))
-        for number in range(LEAVES if config.count is None else config.count)
+        _leaves_entry(f"leaves-{number:06}", leaves, size, config.seed, _index(_side(config), number))
+        for number in range((LEAVES if config.count is None else config.count) + (config.validation or 0))
     ]
 
 
@@ -287,26 +502,62 @@ def _leaves_entry(name: str, leaves: DeadLeaves, size: tuple[int, int], seed: in
     )
 
 
-def _pieces(config: BackgroundsConfig, available: int) -> list[_Piece]:
-    """What is kept. A piece does not depend on `count`, which only says how many there are."""
+def _pieces(config: BackgroundsConfig, pool: Sequence[_Entry], cache: Path | None) -> tuple[list[int], list[_Piece]]:
+    """What is kept, and in which order subsets grow (as places in it). A piece does not depend on `count`, which only
+    says how many there are."""
+    available = len(pool)
     if config.unit == "patches" and config.count is None:
         raise ConfigError("Fixed patches are endless: set count to the number of patches.")
     if config.source == "leaves":  # endless, and drawn in the size of a patch where patches are wanted
-        return [_Piece(entry) for entry in range(available)]
-    if config.unit == "patches" and config.count is not None:
-        pieces = []
-        for number in range(config.count):
-            rng = generator(config.seed, "backgrounds", "patch", number)
-            which, down, right = torch.rand(3, generator=rng, dtype=torch.float64).tolist()
-            pieces.append(_Piece(int(which * available), config.patch, (down, right)))
-        return pieces
-    if config.count is not None and config.count > available:
-        raise ConfigError(
-            f"count is {config.count}, but the {config.part} part of '{config.source}' holds {available} images. "
-            f"Set count to at most {available}, or to none for all."
-        )
-    order = torch.randperm(available, generator=generator(config.seed, "backgrounds", "order")).tolist()
-    return [_Piece(entry) for entry in sorted(order[: config.count])]
+        pieces = [_Piece(entry) for entry in range(available)]
+    elif config.unit == "patches" and config.count is not None:
+        pieces = _patches(config, available, config.count)
+        if config.by_complexity is not None:
+            candidates = _patches(config, available, max(config.by_complexity.among, config.count))
+            pieces = [candidates[number] for number in _by_complexity(config, pool, candidates, cache)[: config.count]]
+    else:
+        if config.by_complexity is None:
+            order = torch.randperm(available, generator=generator(config.seed, "backgrounds", "order")).tolist()
+        else:
+            order = _by_complexity(config, pool, [_Piece(entry) for entry in range(available)], cache)
+        if config.count is not None and config.count > len(order):
+            held = f"the {config.part} part of '{config.source}' holds {available} images"
+            band = "" if len(order) == available else f", and the chosen band of complexity {len(order)} of them"
+            raise ConfigError(
+                f"count is {config.count}, but {held}{band}. Set count to at most {len(order)}, or to none for all."
+            )
+        order = order[: config.count]
+        kept = sorted(order)
+        place = {entry: at for at, entry in enumerate(kept)}
+        return [place[entry] for entry in order], [_Piece(entry) for entry in kept]
+    return list(range(len(pieces))), pieces
+
+
+def _patches(config: BackgroundsConfig, available: int, count: int) -> list[_Piece]:
+    """The first `count` fixed patches."""
+    pieces = []
+    for number in range(count):
+        rng = generator(config.seed, "backgrounds", "patch", number)
+        which, down, right = torch.rand(3, generator=rng, dtype=torch.float64).tolist()
+        pieces.append(_Piece(int(which * available), config.patch, (down, right)))
+    return pieces
+
+
+def _by_complexity(
+    config: BackgroundsConfig, pool: Sequence[_Entry], pieces: Sequence[_Piece], cache: Path | None
+) -> list[int]:
+    """The pieces in the order in which `by_complexity` takes them, those outside its band left out."""
+    assert config.by_complexity is not None
+    used = sorted({piece.entry for piece in pieces})
+    with ThreadPoolExecutor(_THREADS) as threads:
+        recipes = dict(zip(used, threads.map(lambda entry: pool[entry].recipe(), used), strict=True))
+        sizes = dict(zip(used, threads.map(lambda entry: pool[entry].size(), used), strict=True))
+    order = sorted(range(len(pieces)), key=lambda number: pieces[number].entry)
+    images = _cut(pool, [pieces[number] for number in order], sizes, None)
+    found = measured_once(config.by_complexity.measure, images, _recipe(order, pieces, recipes), cache)
+    values = dict(zip(order, found, strict=True))
+    shuffled = torch.randperm(len(pieces), generator=generator(config.seed, "backgrounds", "order")).tolist()
+    return config.by_complexity.chosen([values[number] for number in range(len(pieces))], shuffled)
 
 
 def _cut(

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from unseen.errors import ConfigError, DataError
 from unseen.images import PEAK
 from unseen.pair_folder import PairFolder, PairFolderConfig, PairImages
 from unseen.ranges import Frozen
+from unseen.schedules import Course
 from unseen.seeding import generator
 from unseen.store import MEMORY_LIMIT, Array, Progress, read_ahead, size_of, square, stored
 from unseen.types import Batch
@@ -217,6 +219,9 @@ class Pairs:
     or, with `folders`, as likely as their `share`, one of their pairs, drawn from
     `generator(seed, split, "source", index)`. Without any synthetic pairs, `backgrounds` may be None.
 
+    `course` turns the dials from step to step (None: `degradation` and `patch` at every step). Which synthetic samples
+    are left clean is drawn from `generator(seed, split, "clean", index)`; their labels are NaN.
+
     `rank` of `world` processes yields its part of every batch, so that together they see what one process would.
     """
 
@@ -230,6 +235,7 @@ class Pairs:
         seed: int,
         split: str = "train",
         folders: StoredPairs | None = None,
+        course: Course | None = None,
         rank: int = 0,
         world: int = 1,
         device: torch.device | str = "cpu",
@@ -242,33 +248,46 @@ class Pairs:
             raise ConfigError("Synthetic pairs need backgrounds, and there are none: give some, or set share to 1.")
         self.backgrounds, self.degradation, self.folders = backgrounds, degradation, folders
         self.patch, self.batch, self.seed, self.split = patch, batch, seed, split
+        self.course = Course(None, 1, degradation=degradation, patch=patch) if course is None else course
         self.rank, self.world, self.device = rank, world, torch.device(device)
 
     def __getitem__(self, step: int) -> Batch:
         """The pairs of a step: (batch / world, 3, patch, patch), rendered on `device`."""
-        part = self.batch // self.world
-        first = step * self.batch + self.rank * part
-        indices = range(first, first + part)
+        indices = self.indices(step)
         if self.folders is None:
-            return self._synthetic(indices)
+            return self._synthetic(step, indices)
         rngs = [generator(self.seed, self.split, "source", index) for index in indices]
         drawn = [torch.rand(1, generator=rng, dtype=torch.float64).item() < self.folders.config.share for rng in rngs]
         if not any(drawn):
-            return self._synthetic(indices)
+            return self._synthetic(step, indices)
         found = self.folders.batch(
-            [rng for rng, here in zip(rngs, drawn, strict=True) if here], self.patch, self.device
+            [rng for rng, here in zip(rngs, drawn, strict=True) if here], self.course.patch(step), self.device
         )
         if all(drawn):
             return found
-        made = self._synthetic([index for index, here in zip(indices, drawn, strict=True) if not here])
+        made = self._synthetic(step, [index for index, here in zip(indices, drawn, strict=True) if not here])
         return _interleaved(made, found, drawn)
 
-    def _synthetic(self, indices: Sequence[int]) -> Batch:
+    def indices(self, step: int) -> range:
+        """The samples of a step that this process draws."""
+        part = self.batch // self.world
+        first = step * self.batch + self.rank * part
+        return range(first, first + part)
+
+    def _synthetic(self, step: int, indices: Sequence[int]) -> Batch:
         assert self.backgrounds is not None
         rngs = [generator(self.seed, self.split, index) for index in indices]
-        clean = self.backgrounds.patches(rngs, self.patch)
-        params = self.degradation.sample((self.patch, self.patch), rngs)
-        return self.degradation.render(clean.to(self.device, non_blocking=True), params)
+        size, degradation = self.course.patch(step), self.course.degradation(step)
+        clean = self.backgrounds.patches(rngs, size, self.course.dials(step))
+        params = degradation.sample((size, size), rngs)
+        batch = degradation.render(clean.to(self.device, non_blocking=True), params)
+        share = self.course.clean(step)
+        if share <= 0:
+            return batch
+        spared = [
+            torch.rand((), generator=generator(self.seed, self.split, "clean", index)) < share for index in indices
+        ]
+        return _left_clean(batch, torch.stack(spared)) if any(spared) else batch
 
     def between(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of steps `start` to `stop` - 1. Beside an accelerator the next one is made while one is used."""
@@ -282,6 +301,18 @@ class Pairs:
                 if step + 1 < stop:
                     coming = ahead.submit(self.__getitem__, step + 1)
                 yield batch
+
+
+def _left_clean(batch: Batch, spared: Bool[Tensor, "b"]) -> Batch:
+    """The batch with the images in `spared` not degraded."""
+    here = spared.to(batch.clean.device)[:, None, None, None]
+    return Batch(
+        degraded=torch.where(here, batch.clean, batch.degraded),
+        clean=batch.clean,
+        layer=batch.layer.masked_fill(here, 0),
+        mask=batch.mask.masked_fill(here, 0),
+        labels={name: values.masked_fill(spared.to(values.device), torch.nan) for name, values in batch.labels.items()},
+    )
 
 
 def _interleaved(made: Batch, found: Batch, drawn: Sequence[bool]) -> Batch:

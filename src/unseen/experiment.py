@@ -9,11 +9,12 @@ from pydantic import Field, model_validator
 
 from unseen.backgrounds import BackgroundsConfig
 from unseen.data import PairsConfig
-from unseen.degradations import AnyDegradation, Rain, essence
+from unseen.degradations import AnyDegradation, Degradation, Mixture, Rain, essence
 from unseen.errors import ConfigError
 from unseen.losses import L1, AnyLoss
 from unseen.networks import AnyNetworkConfig, ResNetConfig
-from unseen.ranges import Frozen
+from unseen.ranges import Frozen, Parameter
+from unseen.schedules import Course, Schedules
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["auto", "fp32", "mixed", "bf16"]
@@ -27,6 +28,10 @@ class Recipe(Frozen):
     `ema` is the decay of an exponential moving average of the weights, which is then what is saved (None: none).
     `clip` bounds the norm of the gradient (None: not). At the steps in `snapshots` the weights are kept too, to judge
     a network along its training.
+
+    Two earlier methods for the same end: `dropout` leaves out each channel that enters the last layer with this
+    probability (Kong et al., CVPR 2022), and `masking` hides this share of the pixels, a number or a range from which
+    it is drawn for every image, from all but the first layer (Chen et al., CVPR 2023). See `unseen.regularisation`.
 
     `device`, `precision` and `threads` are resolved from the machine before the experiment is named ("auto", None):
     "mixed" where the hardware multiplies in bf16, else "fp32". "mixed" runs the convolutions in bf16 (autocast,
@@ -46,12 +51,16 @@ class Recipe(Frozen):
     ema: float | None = Field(default=None, gt=0, lt=1)
     clip: float | None = Field(default=None, gt=0)
     snapshots: tuple[int, ...] = ()
+    dropout: float | None = Field(default=None, gt=0, lt=1)
+    masking: Parameter | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Precision = "auto"
     threads: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.masking is not None and not 0 <= self.masking.low <= self.masking.high < 1:
+            raise ValueError(f"masking is {self.masking}: the share of pixels that is hidden, from 0 to below 1")
         if self.warmup >= self.steps:
             raise ValueError(f"warmup is {self.warmup} steps, of {self.steps} in all: make it shorter")
         if len(set(self.snapshots)) < len(self.snapshots):
@@ -66,6 +75,8 @@ class Experiment(Frozen):
     """The whole of what decides a trained network.
 
     `pairs`: folders of pairs to train on, beside or (`share` 1) instead of synthetic ones (None: none).
+    `clean`: the share of synthetic samples that are not degraded (None: none). `schedules`: dials that turn over the
+    steps, and end where the experiment has them.
     `start_from` is a checkpoint to fine-tune (None: fresh weights). `content`, `pairs_content` and `start_content` are
     hashes of the backgrounds, of the pairs and of that checkpoint; they take the place of paths in the experiment's
     name, and are filled in when it is resolved.
@@ -76,6 +87,8 @@ class Experiment(Frozen):
     network: AnyNetworkConfig = ResNetConfig()
     recipe: Recipe = Recipe()
     pairs: PairsConfig | None = None
+    clean: float | None = Field(default=None, gt=0, lt=1)
+    schedules: Schedules | None = None
     start_from: str | None = None
     seed: int = Field(default=0, ge=0)
     content: str | None = None
@@ -94,6 +107,42 @@ class Experiment(Frozen):
         elif isinstance(backgrounds, dict) and "seed" not in backgrounds:
             backgrounds = {**backgrounds, "seed": seed}
         return {**value, "backgrounds": backgrounds}
+
+    @model_validator(mode="after")
+    def _schedulable(self) -> Self:
+        if self.schedules is None:
+            return self
+        weights, parts = self.schedules.weights, self.backgrounds.parts
+        if weights is not None and (self.backgrounds.weights is None or parts is None):
+            raise ValueError("schedules.weights needs backgrounds.parts and backgrounds.weights, where they end")
+        if weights is not None and parts is not None and len(weights.start) != len(parts):
+            raise ValueError(f"schedules.weights starts with {len(weights.start)} weights for {len(parts)} backgrounds")
+        if parts is not None and (self.schedules.smooth or self.schedules.shrink):
+            raise ValueError(
+                "schedules.smooth and schedules.shrink are for one source: a mixture's parts have their own"
+            )
+        return self
+
+    @property
+    def degradations(self) -> tuple[Degradation, ...]:
+        """What is met while training: the degradation, and what a schedule starts from, if there is one."""
+        ramp = None if self.schedules is None else self.schedules.degradation
+        return (self.degradation,) if ramp is None else (self.degradation, ramp.start)
+
+    @property
+    def met(self) -> Degradation:
+        """All that is met while training, as one: what is unseen must lie outside of it. The degradation itself, unless
+        a schedule starts from what does not lie within it."""
+        end, *starts = self.degradations
+        return end if all(start.within(end) for start in starts) else Mixture(parts=(end, *starts))
+
+    def course(self, images: int) -> Course:
+        """The dials at every step, with so many `images` to draw from."""
+        return Course(
+            self.schedules, self.recipe.steps, degradation=self.degradation, patch=self.recipe.patch,
+            clean=self.clean or 0.0, images=images, weights=self.backgrounds.weights,
+            smooth=self.backgrounds.smooth or 0.0, shrink=self.backgrounds.shrink or 1.0,
+        )  # fmt: skip
 
     @property
     def synthetic(self) -> bool:
@@ -114,13 +163,17 @@ class Experiment(Frozen):
         """JSON with sorted keys, without absent values, without paths and without what is only for people, or decides
         nothing. How the folders of pairs are laid out, and split, is told by their content."""
         value = self.model_dump(mode="json", exclude_none=True)
-        del value["backgrounds"]["source"]
+        for backgrounds in (value["backgrounds"], *value["backgrounds"].get("parts", ())):
+            del backgrounds["source"]
         value["degradation"] = essence(value["degradation"], {"name"})
+        if "degradation" in value.get("schedules", {}):
+            value["schedules"]["degradation"] = essence(value["schedules"]["degradation"], {"name"})
         value.pop("start_from", None)
         if self.pairs is not None:
             del value["pairs"]["folders"]
         if not self.synthetic:
             del value["backgrounds"], value["degradation"]
+            value.pop("clean", None)
             value.pop("content", None)
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
 

@@ -33,6 +33,11 @@ _THREADS = 4  # for decoding; more gain little
 _AHEAD = 32  # images decoded before they are packed: bounds the memory beside the buffer
 
 
+def user_cache() -> Path:
+    """The folder for what can be made again: ~/.cache/unseen."""
+    return Path.home() / ".cache" / "unseen"
+
+
 def size_of(shapes: Iterable[tuple[int, ...]]) -> int:
     """Bytes that arrays of these shapes take."""
     return sum(math.prod(shape) for shape in shapes)
@@ -60,7 +65,7 @@ def stored(
     """
     size = size_of(shapes)
     if mapped:
-        folder = cache if cache is not None else Path.home() / ".cache" / "unseen"
+        folder = cache if cache is not None else user_cache()
         buffer = _mapped(folder / f"{name}.raw", size, arrays)
     else:
         buffer = np.empty(size, dtype=np.uint8)

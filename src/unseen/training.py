@@ -20,12 +20,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock, Timeout
-from lightning_fabric import Fabric
-from lightning_fabric.loggers import TensorBoardLogger
 from torch import nn
 
 from unseen import checkpoints
@@ -34,13 +32,21 @@ from unseen.data import Pairs, StoredPairs
 from unseen.errors import CheckpointError, ConfigError, TrainingError, UnseenError
 from unseen.experiment import Experiment, Recipe, resolve
 from unseen.networks import build
+from unseen.regularisation import Regulariser
 from unseen.training_images import remember
+
+if TYPE_CHECKING:  # imported where it is used: that takes longer than planning a study
+    from lightning_fabric import Fabric
 
 LOG_EVERY = 25
 """Steps between rows of the log, and between looks at whether the loss is finite."""
 
 Progress = Callable[[int, float], None]
 """Told the steps done and the mean loss since it was last told."""
+
+
+Watch = Callable[[int, Path], bool]
+"""Told a step and the weights saved there; answers whether to go on. For training in one process."""
 
 
 class Interrupted(UnseenError):
@@ -88,8 +94,12 @@ def train(
     save_every: int = 500,
     tensorboard: bool = True,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Trained:
     """Train, or go on training, in `runs/<id>`; nothing is done again if it is finished there.
+
+    `watch` sees every snapshot as it is saved and may end the training there, for good reasons of its own: the state is
+    saved, and the same call without it goes on.
 
     `processes` share every batch: Fabric starts this same program once more for each, or torchrun has done so. Raises
     TrainingError where the loss is not finite, Interrupted after Ctrl-C or SIGTERM, with the state saved.
@@ -118,12 +128,14 @@ def train(
         fabric = make_fabric(recipe, processes)
         samples = Pairs(
             backgrounds, experiment.degradation, patch=recipe.patch, batch=recipe.batch, seed=experiment.seed,
-            folders=pairs, rank=fabric.global_rank, world=fabric.world_size, device=fabric.device,
+            folders=pairs, course=experiment.course(0 if backgrounds is None else len(backgrounds)),
+            rank=fabric.global_rank, world=fabric.world_size, device=fabric.device,
         )  # fmt: skip
         network = build(experiment.network, experiment.seed)
         if experiment.start_from is not None:
             start_from = checkpoints.load_checkpoint(experiment.start_from)
             checkpoints.fill(network, start_from.network.state_dict(), start_from.path)
+        regulariser = Regulariser(network, recipe.dropout, recipe.masking, experiment.seed)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = make_optimiser(network, recipe)
         model, optimiser = fabric.setup(network, optimiser)
@@ -171,7 +183,10 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, step)
             degraded = batch.degraded.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(fabric.device.type, torch.bfloat16, enabled=recipe.precision == "mixed"):
+            with (
+                regulariser.drawing(samples.indices(step)),
+                torch.autocast(fabric.device.type, torch.bfloat16, enabled=recipe.precision == "mixed"),
+            ):
                 restored = model(degraded)
             loss = recipe.loss(restored, batch)
             optimiser.zero_grad(set_to_none=True)
@@ -195,7 +210,11 @@ def train(
                 if progress is not None:
                     progress(done, mean)
             if done in recipe.snapshots and fabric.is_global_zero:
-                checkpoints.save_network(folder / "snapshots" / f"{done}.safetensors", weights(), experiment, done)
+                snapshot = folder / "snapshots" / f"{done}.safetensors"
+                checkpoints.save_network(snapshot, weights(), experiment, done)
+                if watch is not None and done < recipe.steps and not watch(done, snapshot):
+                    save(done)
+                    return trained
             asked = stop.is_set() if fabric.world_size == 1 else due and _any_process(fabric, stop)
             if done < recipe.steps and (done % save_every == 0 or asked):
                 save(done)
@@ -216,8 +235,10 @@ def train(
     return trained
 
 
-def make_fabric(recipe: Recipe, processes: int = 1) -> Fabric:
+def make_fabric(recipe: Recipe, processes: int = 1) -> "Fabric":
     """Lightning Fabric for a resolved recipe, launched."""
+    from lightning_fabric import Fabric
+
     devices, nodes = processes, 1
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has started the processes, on one machine or several
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -290,15 +311,18 @@ def using_threads(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def stopping() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets, so that work ends between two steps; the second interrupts."""
+def stopping(
+    harder: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM),
+) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C (or SIGTERM) sets, so that work ends between two steps; the second of `harder`
+    interrupts."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def ask(number: int, frame: Any) -> None:
-        if stop.is_set():
+        if stop.is_set() and number in harder:
             raise KeyboardInterrupt
         stop.set()
 
@@ -321,12 +345,12 @@ def _sole_use_of(folder: Path) -> Iterator[None]:
         raise TrainingError(f"Another process is training in {folder}. Wait for it, or stop it.") from error
 
 
-def _any_process(fabric: Fabric, stop: threading.Event) -> bool:
+def _any_process(fabric: "Fabric", stop: threading.Event) -> bool:
     """Whether any process was asked to stop: all of them must end after the same step."""
     return _mean_of_processes(fabric, torch.tensor(float(stop.is_set()), device=fabric.device)) > 0
 
 
-def _mean_of_processes(fabric: Fabric, value: torch.Tensor) -> float:
+def _mean_of_processes(fabric: "Fabric", value: torch.Tensor) -> float:
     shared = fabric.all_reduce(value.clone(), reduce_op="mean") if fabric.world_size > 1 else value
     assert isinstance(shared, torch.Tensor)
     return shared.item()
@@ -399,6 +423,8 @@ class _Log:
         self.writer.writerow(self.fields)
         self.writer.writerows([row[field] for field in self.fields] for row in kept)
         self.file.flush()
+        from lightning_fabric.loggers import TensorBoardLogger
+
         self.board = (
             TensorBoardLogger(folder, name="tensorboard", version="", purge_step=start + 1 if start else None)
             if tensorboard

@@ -4,6 +4,7 @@ A new verb is one file here and its name in the line below.
 """
 
 from unseen.cli import (
+    balance,
     complexity,
     doctor,
     evaluate,
@@ -21,6 +22,6 @@ from unseen.cli import (
 from unseen.cli.app import app, main
 
 __all__ = [
-    "app", "complexity", "doctor", "evaluate", "gallery", "leaderboard", "leaks", "main", "map", "preview", "restore",
-    "study", "suite", "toy", "train",
+    "app", "balance", "complexity", "doctor", "evaluate", "gallery", "leaderboard", "leaks", "main", "map", "preview",
+    "restore", "study", "suite", "toy", "train",
 ]  # fmt: skip

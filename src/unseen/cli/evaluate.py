@@ -37,7 +37,7 @@ class Candidate:
 
     @property
     def trained(self) -> "AnyDegradation | None":
-        return self.experiment.degradation if self.experiment is not None and self.experiment.synthetic else None
+        return self.experiment.met if self.experiment is not None and self.experiment.synthetic else None
 
     @property
     def pairs(self) -> "tuple[PairFolderConfig, ...] | None":
@@ -286,17 +286,18 @@ def _judge(
     else:
         trained = ours[0].experiment
         assert trained is not None
-        if trained.backgrounds.source not in ("embedded", "leaves") and not trained.backgrounds.holdout:
+        if any(one.source not in ("embedded", "leaves") and not one.holdout for one in trained.backgrounds.sources):
             raise ConfigError(
                 "This model held no images out of its training. Name a folder of test images with --images."
             )
-        config = trained.backgrounds.model_copy(update={"part": "test", "count": None, "unit": "photographs"})
+        config = trained.backgrounds.tests()
     for candidate in ours:
         experiment = candidate.experiment
         assert experiment is not None
         if experiment.backgrounds.shares_images_with(config):
             raise ConfigError(
-                f"{config.source} holds the images {candidate.info.name} was trained on: what it does to them says "
+                f"{', '.join(one.source for one in config.sources)} holds the images {candidate.info.name} was "
+                "trained on: what it does to them says "
                 "nothing. Leave --images out for the ones it held out, or name another folder."
             )
     return judge.model_copy(update={"images": config}), config

@@ -169,9 +169,10 @@ def _trained_on(path: Path, what: str) -> _Side:
         checkpoint = load_checkpoint(path)
         found = training_fingerprints(checkpoint.experiment, checkpoint.path.parent)
         if found is None:
+            sources = ", ".join(one.source for one in checkpoint.experiment.backgrounds.sources)
             raise DataError(
                 f"What {path} was trained on is not on this machine: there are no fingerprints beside it, and its "
-                f"images ({checkpoint.experiment.backgrounds.source}) cannot be read. Name their folder instead."
+                f"images ({sources}) cannot be read. Name their folder instead."
             )
         prints = found
     say(f"{what}: {len(prints)} images that {path} was trained on")

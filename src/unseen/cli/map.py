@@ -61,7 +61,7 @@ def map_(
 
     planes, cells, given = _planes(plane) or PLANES, _cells(grid), _trained(trained or [], scale)
     found = _opened(model, device, trust)
-    own = None if found.experiment is None or not found.experiment.synthetic else found.experiment.degradation
+    own = None if found.experiment is None or not found.experiment.synthetic else found.experiment.met
     if given is None and isinstance(own, Rain):
         given = own
     if given is None:

@@ -49,14 +49,22 @@ def study_run(
     set_: Set = [],  # noqa: B006
     runs: Runs = Path("runs"),
     workers: Annotated[
-        int | None, typer.Option(help="Cells at a time (default: as many as fit the processor).", min=1)
+        int | None, typer.Option(help="Cells at a time (default: as many as fit the machine).", min=1)
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Run cells as Ray tasks: local, auto, or the address of a cluster."),
+    ] = None,
+    gpus_per_cell: Annotated[
+        float, typer.Option(help="Share of a GPU that a cell takes where its device is one: 0.5 for two on each.")
+    ] = 1.0,
     allow_leaks: Annotated[
         bool, typer.Option("--allow-leaks", help="Run even where test images are trained on, and say so in the report.")
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Run what is missing of a study and write its report. The same command again continues it.
+    """Run what is missing of a study and write its report. The same command again continues it; given twice at a time,
+    here or on two machines with one folder, it shares the cells out.
 
     Example: `unseen study run studies/quickstart.yaml --set base.recipe.steps=500`
     """
@@ -70,11 +78,21 @@ def study_run(
         def report(event: Event) -> None:
             if event.kind == "failed":
                 say(f"Failed: {event.cell}: {event.message}")
+            elif event.kind == "note":
+                say(event.message)
             elif event.kind != "done":
                 verb = {"train": "steps", "judge": "images judged"}[event.kind]
                 draw(f"{event.cell}, {verb}", event.done, event.total, f"loss {event.loss:.4f}" if event.loss else "")
 
-        record = run_study(study, runs, workers=workers, allow_leaks=allow_leaks, report=report)
+        record = run_study(
+            study,
+            runs,
+            workers=workers,
+            ray=ray,
+            gpus_per_cell=gpus_per_cell,
+            allow_leaks=allow_leaks,
+            report=report,
+        )
     _report(record, runs, json_, time.monotonic() - began)
 
 

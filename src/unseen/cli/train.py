@@ -57,7 +57,7 @@ def train(
     from unseen import training
     from unseen.data import StoredPairs
 
-    experiment = _experiment(
+    experiment = read_experiment(
         config,
         {
             "backgrounds.source": backgrounds and str(backgrounds),
@@ -104,7 +104,7 @@ def train(
     say(f"Judge it with: unseen evaluate {trained.checkpoint}")
 
 
-def _experiment(config: Path | None, options: dict[str, Any], changes: list[str]) -> "Experiment":
+def read_experiment(config: Path | None, options: dict[str, Any], changes: list[str]) -> "Experiment":
     """The experiment in `config`, with the values of options laid over it where they were given, then `changes`."""
     from unseen.experiment import Experiment
     from unseen.study.study import apply_changes, checked, read_yaml, with_value

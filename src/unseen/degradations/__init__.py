@@ -32,7 +32,7 @@ from unseen.degradations.noise import (
 )
 from unseen.degradations.rain import Rain
 from unseen.errors import ConfigError
-from unseen.ranges import one_of
+from unseen.ranges import Choice, Range, one_of
 
 ALL: tuple[type[Degradation], ...] = (Rain, *NOISES, *BLURS, Haze, Mixture)
 
@@ -101,6 +101,37 @@ def unseen_by(family: str, scale: float = 1.0) -> dict[str, dict[str, tuple[str,
     }
 
 
+def between(start: Degradation, end: Degradation, share: float) -> Degradation:
+    """A degradation between two: `start` at share 0, `end` at 1.
+
+    Of two plain ones of a kind, the ends of every range lie between theirs, in proportion; a choice takes those values
+    of both that lie within such ends; what is no number changes half-way. Two of different kinds, or mixtures, are
+    mixed: each image meets `end` with the probability `share`.
+    """
+    if share <= 0 or start == end:
+        return start
+    if share >= 1:
+        return end
+    if type(start) is not type(end) or isinstance(start, Mixture):
+        return Mixture(parts=(start, end), weights=(1 - share, share))
+    fields = {}
+    for name in type(end).model_fields:
+        one, other = getattr(start, name), getattr(end, name)
+        if isinstance(one, Range | Choice) and isinstance(other, Range | Choice):
+            fields[name] = _range_between(one, other, share)
+        elif isinstance(one, float) and isinstance(other, float):
+            fields[name] = one + share * (other - one)
+        else:
+            fields[name] = one if share < 0.5 else other
+    return type(end).model_construct(**fields)
+
+
+def _range_between(start: Range | Choice, end: Range | Choice, share: float) -> Range | Choice:
+    low, high = (one + share * (other - one) for one, other in ((start.low, end.low), (start.high, end.high)))
+    values = {value for one in (start, end) if isinstance(one, Choice) for value in one.values if low <= value <= high}
+    return Choice(values=tuple(sorted(values))) if values else Range(low=low, high=high)
+
+
 __all__ = [
     "ALL",
     "BLURS",
@@ -125,6 +156,7 @@ __all__ = [
     "Rain",
     "SaltAndPepper",
     "SpeckleNoise",
+    "between",
     "essence",
     "families",
     "mask_of",

@@ -52,6 +52,7 @@ class Degradation(Frozen):
     to train on and of those to test on. No name is used twice in the package. `color` is what the headline PSNR is
     read on: "y" (luma, as deraining papers print it) or "rgb". `sizes` are the fields in pixels that the `scale` of
     a preset multiplies, for small patches, and leaves alone where they are given beside it; without any, it is nothing.
+    `whole` are the factors that are rounded to whole numbers.
     """
 
     factors: ClassVar[dict[str, float | None]] = {}
@@ -60,6 +61,7 @@ class Degradation(Frozen):
     tests: ClassVar[tuple[str, ...]] = ()
     color: ClassVar[Color] = "rgb"
     sizes: ClassVar[tuple[str, ...]] = ()
+    whole: ClassVar[tuple[str, ...]] = ()
 
     name: str = ""
     mask_threshold: float = MASK_THRESHOLD
@@ -151,6 +153,26 @@ class Degradation(Frozen):
             elif not overlaps(mine, theirs, period):
                 found.append(factor)
         return tuple(found)
+
+    def within(self, other: "Degradation") -> bool:
+        """Whether all that this draws, `other` may draw, as far as ranges tell: for plain ones of a kind, or a mixture
+        that has such a one among its parts."""
+        return all(
+            any(
+                len(mine) == len(theirs) and all(one._fits_in(two) for one, two in zip(mine, theirs, strict=True))
+                for theirs in other.alternatives()
+            )
+            for mine in self.alternatives()
+        )
+
+    def _fits_in(self, other: "Degradation") -> bool:
+        if type(self) is not type(other):
+            return False
+        for factor in self.factors:
+            mine, theirs = getattr(self, factor), getattr(other, factor)
+            if mine != theirs and (isinstance(mine, str) or mine.low < theirs.low or mine.high > theirs.high):
+                return False
+        return True
 
     def outside(self, trained: "Degradation") -> tuple[str, ...]:
         """The factors in which this lies wholly outside what `trained` draws from; ("kind",) for another kind.

@@ -43,6 +43,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "large": {
         "width": Choice(values=(1, 3, 5, 7, 9)), "length": Range(low=5, high=60), "direction": Range(low=-70, high=70),
     },
+    # Our own: wide in every factor, and yet outside of all test rains but steep.
+    "wide": {
+        "quantity": Range(low=5, high=36), "width": Range(low=1, high=8), "length": Range(low=13, high=48),
+        "direction": Range(low=-70, high=70), "brightness": Range(low=0.2, high=1.0),
+        "layers": Range(low=1, high=3), "variation": Range(low=0, high=0.15), "veil": Range(low=0, high=0.2),
+        "defocus": Range(low=0, high=1), "exposure": Range(low=0.85, high=1.0), "saturation": Range(low=0.8, high=1.0),
+    },
     # Test rains: at scale 0.5 the ones that METHOD.md measured.
     "steep": {"direction": Range(low=40, high=65), "length": Range(low=24, high=36), "width": Range(low=4, high=4)},
     "steeper": {"direction": Range(low=75, high=90), "length": Range(low=24, high=36), "width": Range(low=4, high=4)},
@@ -62,7 +69,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Named rains, as changes to the defaults of `Rain` (which are those of `medium`)."""
 
-TRAINING = ("small", "medium", "large")
+TRAINING = ("small", "medium", "large", "wide")
 TESTS = tuple(name for name in PRESETS if name not in TRAINING)
 
 
@@ -116,6 +123,7 @@ class Rain(Degradation):
     tests: ClassVar[tuple[str, ...]] = TESTS
     color: ClassVar[Color] = "y"
     sizes: ClassVar[tuple[str, ...]] = ("width", "length")
+    whole: ClassVar[tuple[str, ...]] = ("layers",)
 
     kind: Literal["Rain"] = "Rain"
     quantity: Parameter = Range(low=10, high=25)

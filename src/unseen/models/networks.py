@@ -55,7 +55,10 @@ def from_weights(path: Path, device: str, precision: str) -> Model:
             if config is not None:
                 with torch.device("meta"):
                     network = config.build()
-                fill(network, {name: value.float() for name, value in named.items()}, path)
+                derived = getattr(kind, "derived", ())
+                fill(
+                    network, {name: value.float() for name, value in named.items() if not name.endswith(derived)}, path
+                )
                 return Model(
                     name=name_of(path),
                     restore=restorer(network, device, precision),

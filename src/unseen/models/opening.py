@@ -18,7 +18,7 @@ from unseen.models.weights import ACCEPTED, format_of
 def open_model(source: str | Path, *, device: str = "cpu", precision: str = "auto", trust: bool = False) -> Model:
     """Open what `source` names: a file, a run's folder or, with `trust`, `package.module:callable`.
 
-    `precision` is that of our own networks, PReNet's published weights among them: "fp32", "mixed" (bf16 convolutions)
+    `precision` is that of our own networks, published weights of them too: "fp32", "mixed" (bf16 convolutions)
     or "auto" (mixed where `device` multiplies bf16 in hardware). Models from elsewhere run in fp32.
     ConfigError and CheckpointError say in one sentence what is wrong with the call, or with the file.
     """

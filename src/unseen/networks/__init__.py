@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from unseen.networks.base import NetworkConfig
+from unseen.networks.nafnet import NAFNet, NAFNetConfig
 from unseen.networks.padding import pad_to_multiple
 from unseen.networks.prenet import PReNet, PReNetConfig
 from unseen.networks.resnet import ResNet, ResNetConfig
+from unseen.networks.swinir import SwinIR, SwinIRConfig
 from unseen.networks.unet import UNet, UNetConfig
 from unseen.ranges import one_of
 from unseen.seeding import seeded
 
-ALL = (ResNet, UNet, PReNet)
+ALL = (ResNet, UNet, PReNet, SwinIR, NAFNet)
 
 if TYPE_CHECKING:
     AnyNetworkConfig = NetworkConfig
@@ -29,11 +31,15 @@ def build(config: NetworkConfig, seed: int) -> nn.Module:
 __all__ = [
     "ALL",
     "AnyNetworkConfig",
+    "NAFNet",
+    "NAFNetConfig",
     "NetworkConfig",
     "PReNet",
     "PReNetConfig",
     "ResNet",
     "ResNetConfig",
+    "SwinIR",
+    "SwinIRConfig",
     "UNet",
     "UNetConfig",
     "build",

@@ -1,6 +1,19 @@
-"""What all networks share, and what several are made of."""
+"""What all networks share, and what several are made of.
+
+A network is a module from degraded to restored images of the same size, with
+
+- `Config`: the class of its configuration, whose `kind` is the network's class name;
+- `config`: the configuration that it was built from;
+- `multiple`: the pixels to a multiple of which it grows images itself;
+- `first` and `last`: the names of the module after which its features begin, and of the one that makes its output.
+  What is done to features from outside (masks, dropout) is hooked in there;
+- `random`, where it draws from torch's global state of randomness while it trains: whether it does so;
+- `recognise(weights)`, where there are published weights: the configuration that their names and shapes tell, or None;
+- `derived`, where published files hold more than weights: how the names of the rest end.
+"""
 
 from abc import abstractmethod
+from collections.abc import Iterable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -27,3 +40,8 @@ class Block(nn.Module):
 
     def forward(self, features: Float[Tensor, "b f h w"]) -> Float[Tensor, "b f h w"]:
         return features + self.second(self.relu(self.first(features)))
+
+
+def count_under(prefix: str, names: Iterable[str]) -> int:
+    """How many modules lie directly under `prefix`: 2 under "body." for body.0.weight, body.0.bias and body.1.bias."""
+    return len({name.removeprefix(prefix).partition(".")[0] for name in names if name.startswith(prefix)})

@@ -42,6 +42,8 @@ class PReNet(nn.Module):
     """
 
     Config: ClassVar = PReNetConfig
+    first: ClassVar[str] = "conv0"
+    last: ClassVar[str] = "conv"
     multiple: int = 1
 
     def __init__(self, config: PReNetConfig) -> None:

@@ -29,6 +29,8 @@ class ResNet(nn.Module):
     """RGB in [0, 1] to RGB, the same size; any size from 1 x 1. The output is not clipped."""
 
     Config: ClassVar = ResNetConfig
+    first: ClassVar[str] = "head"
+    last: ClassVar[str] = "tail"
     multiple: int = 1
 
     def __init__(self, config: ResNetConfig) -> None:

@@ -32,6 +32,8 @@ class UNet(nn.Module):
     """
 
     Config: ClassVar = UNetConfig
+    first: ClassVar[str] = "head"
+    last: ClassVar[str] = "tail"
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()

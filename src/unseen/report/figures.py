@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from unseen.report.tables import MEAN, Estimate, Setting, Tables, axis_title
-from unseen.rows import QUANTITIES, display
+from unseen.rows import BANDS, QUANTITIES, display
 
 INK, MUTED, LINE, SEEN, BLIND = "#1c2024", "#68727b", "#dde1e4", "#0072b2", "#b4540a"
 _UNSEEN = ("#d55e00", "#009e73", "#c0629a", "#b98900", "#3a9fdc", "#7a6a5a", "#5c4bb0", "#8a2f3c")
@@ -318,6 +318,49 @@ def _along_plot(
         f"{found.title} on {suite}. {words}.",
         draw,
         title_of(quantity),
+    )
+
+
+def bands(tables: Tables, series: str, quantity: str) -> list[Plot]:
+    """`quantity` ("retention" or "error") octave by octave, one panel per suite and one line per setting: which details
+    of the degradation are left, or which are wrong. Only for suites that were judged by octaves."""
+    pens = setting_pens(tables, series)
+    plots = []
+    for suite in [*([MEAN] if len(tables.unseen) > 1 else []), *tables.seen, *tables.unseen]:
+        lines = {name: [tables.of(name, suite, f"{quantity}_{band}") for band in BANDS] for name in pens}
+        lines = {name: line for name, line in lines.items() if any(math.isfinite(e.mean) for e in line)}
+        if lines:
+            plots.append(_band_plot(suite, quantity, pens, lines))
+    return plots
+
+
+def _band_plot(suite: str, quantity: str, pens: dict[str, Pen], lines: dict[str, list[Estimate]]) -> Plot:
+    titles = [words.removeprefix("details ").removeprefix("of ") for words in BANDS.values()]
+
+    def draw(axes: Axes) -> None:
+        at = [float(place) for place in range(len(BANDS))]
+        for name, line in lines.items():
+            pens[name].draw(axes, at, line, band=True)
+        axes.set_xlim(-0.25, len(BANDS) - 0.75)
+        axes.xaxis.set_major_locator(FixedLocator(at))
+        axes.set_xticklabels(titles)
+        _limits(axes, [e for line in lines.values() for e in line], [0.0])
+        if quantity == "retention":
+            axes.axhline(0, color=MUTED, linewidth=0.8, linestyle=":")
+
+    words = "; ".join(
+        f"{pens[name].label}: "
+        + ", ".join(f"{display(quantity + '_' + band, e.mean)} {title}" for band, e, title in
+                    zip(BANDS, line, titles, strict=True))
+        for name, line in lines.items()
+    )  # fmt: skip
+    what = "Left of the degradation" if quantity == "retention" else "RMS error"
+    return Plot(
+        f"bands-{quantity}-{suite}",
+        suite[0].upper() + suite[1:],
+        f"{what} by octave on {suite}. {words}.",
+        draw,
+        "share left" if quantity == "retention" else "RMS error",
     )
 
 

@@ -21,8 +21,13 @@ CAPTIONS = {
     "what the identity, a median filter and a box blur score on the mean of unseen suites, and E_R of a perfect "
     f"remover. Orange ground: a removal ratio below {BLIND:g}, which is doing next to nothing.",
     "along": "The same networks, judged while they were being trained. Bands are 95 % t intervals over seeds.",
+    "bands": "Octave by octave, from coarse to fine: how much of the degradation is left (0: none; 1: all; "
+    "below 0: taken out twice), and what is wrong in all. Bands are 95 % t intervals over seeds.",
     "loss": "Training loss, a running mean; one line for each network.",
 }
+
+
+BAND_TITLES = {"retention": "What is left of the degradation", "error": "What is wrong"}
 
 
 def write_report(record: StudyRecord, folder: Path | str) -> Path:
@@ -127,7 +132,7 @@ class Grid:
 
 
 def _grids(tables: Tables) -> dict[str, list[Grid]]:
-    found: dict[str, list[Grid]] = {"curves": [], "along": [], "loss": []}
+    found: dict[str, list[Grid]] = {"curves": [], "bands": [], "along": [], "loss": []}
     suites = tuple(figures.suite_pens(tables).values())
     for place, series in enumerate(tables.series):
         pens = tuple(figures.setting_pens(tables, series).values())
@@ -137,6 +142,9 @@ def _grids(tables: Tables) -> dict[str, list[Grid]]:
 
         if panels := drawn(figures.curves(tables, series), f"c{place}"):
             found["curves"].append(Grid(series, panels, suites))
+        for n, (quantity, title) in enumerate(BAND_TITLES.items()):
+            if panels := drawn(figures.bands(tables, series, quantity), f"b{place}{n}"):
+                found["bands"].append(Grid(f"{title}; {series}" if series else title, panels, pens))
         for n, quantity in enumerate(figures.ALONG):
             if panels := drawn(figures.along(tables, series, quantity), f"a{place}{n}"):
                 title = figures.title_of(quantity)
@@ -155,6 +163,8 @@ def _sheets(tables: Tables) -> dict[str, bytes]:
         pens = list(figures.setting_pens(tables, series).values())
         if plots := figures.curves(tables, series):
             found[f"curves{end}.png"] = figures.sheet(plots, suites)
+        if plots := [plot for quantity in BAND_TITLES for plot in figures.bands(tables, series, quantity)]:
+            found[f"bands{end}.png"] = figures.sheet(plots, pens)
         if plots := [plot for quantity in figures.ALONG for plot in figures.along(tables, series, quantity)]:
             found[f"training{end}.png"] = figures.sheet(plots, pens)
         if plot := figures.losses(tables, series):
@@ -273,6 +283,7 @@ def markdown(tables: Tables, said: Answer, drawn: list[str]) -> str:
         parts.append("\n".join(f"- {note}" for note in (*said.caveats, *record.notes)))
     for start, title in (
         ("curves", "At the end of training"),
+        ("bands", "Octave by octave"),
         ("training", "Along training"),
         ("loss", "Training loss"),
     ):

@@ -13,6 +13,9 @@ from unseen.evaluation.suites import Judge
 from unseen.experiment import Experiment
 from unseen.ranges import Frozen
 
+VARIANT = "variant"
+"""The axis whose values are names of variants."""
+
 Config = TypeVar("Config", bound=Frozen)
 
 
@@ -21,12 +24,16 @@ class Study(Frozen):
 
     `curve` is the axis that figures draw along x, and `reference` its value that stands for ordinary training
     (null: all backgrounds). `judge` says what every cell is tested on.
+
+    `variants` are named changes to the base, each a mapping of dotted keys to values; the axis "variant" takes their
+    names: to compare methods, which differ in more than one key or have no one number.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     question: str
     base: dict[str, Any] = Field(default_factory=dict)
     axes: dict[str, tuple[Any, ...]] = Field(default_factory=lambda: {"seed": (0,)})
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     curve: str = "backgrounds.count"
     reference: Any = None
     judge: Judge = Judge()
@@ -36,6 +43,12 @@ class Study(Frozen):
         empty = [axis for axis, values in self.axes.items() if not values]
         if empty:
             raise ValueError(f"axis {empty[0]} has no values")
+        if VARIANT in self.axes and (unknown := [name for name in self.axes[VARIANT] if name not in self.variants]):
+            raise ValueError(
+                f"axis {VARIANT} names {unknown[0]!r}, of the variants {', '.join(self.variants) or 'none'}"
+            )
+        if self.variants and VARIANT not in self.axes:
+            raise ValueError(f"there are variants, and no axis called {VARIANT}: add it with their names as values")
         repeated = [axis for axis, values in self.axes.items() if any(values.count(value) > 1 for value in values)]
         if repeated:
             raise ValueError(f"axis {repeated[0]} repeats a value: {list(self.axes[repeated[0]])}")
@@ -56,7 +69,8 @@ class Study(Frozen):
             chosen = dict(zip(self.axes, values, strict=True))
             raw: dict[str, Any] = self.base
             for key, value in chosen.items():
-                raw = with_value(raw, key, value)
+                for changed, to in self.variants[value].items() if key == VARIANT else [(key, value)]:
+                    raw = with_value(raw, changed, to)
             found.append((chosen, checked(Experiment, raw, f"a cell of study {self.name} ({chosen})")))
         return found
 

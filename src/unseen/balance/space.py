@@ -1,0 +1,229 @@
+"""What a search may try, and what judges it: the space of experiments, and pseudo-unseen degradations.
+
+No test suite takes part. Part of what may be trained on (`wide`) is held out while searching: trials widen the
+degradation towards what is left (`inner`), and are judged on the rest, which none of them has met. The experiment that
+comes out then widens, just as far, towards all of `wide`.
+"""
+
+import math
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from unseen.backgrounds import BackgroundsConfig, available
+from unseen.degradations import AnyDegradation, Degradation, Mixture, between
+from unseen.errors import ConfigError
+from unseen.evaluation.suites import Judge, Suite
+from unseen.experiment import Experiment
+from unseen.ranges import Choice, Frozen, Range
+
+KEPT = 0.6
+"""How much of the way from the narrow to the wide degradation trials may go; what lies beyond judges them."""
+
+GAP = 0.05
+"""Share of what is held out that is left free beside what is trained on, so that the two do not touch."""
+
+
+class Params(Frozen):
+    """A point of the space: the complexity of content (`count`, `clean`, `weights`) and of the degradation.
+
+    `count` of backgrounds (None: as many as ordinary training has). `widening`: how far the degradation goes from
+    narrow (0) to wide (1). `narrow`: the share of samples that meet the narrow one all the same. `until`: the share of
+    steps over which it widens (0: wide from the first step). `removal`: weight of the loss where the degradation is,
+    against 1 elsewhere. `clean`: the share of samples left clean. `weights` of the parts of a mixture of backgrounds.
+    """
+
+    count: int | None = None
+    widening: float = Field(default=0.0, ge=0, le=1)
+    narrow: float = Field(default=0.0, ge=0, lt=1)
+    until: float = Field(default=0.0, ge=0, le=1)
+    removal: float = Field(default=1.0, gt=0)
+    clean: float = Field(default=0.0, ge=0, lt=1)
+    weights: tuple[float, ...] | None = None
+
+
+ORDINARY = Params()
+"""All backgrounds, the narrow degradation at every step, the plain loss."""
+
+
+class Space(Frozen):
+    """Bounds of the search, all written down before it starts.
+
+    `experiment` is ordinary training: what is varied, and compared with. `wide` is the widest degradation that may be
+    trained on: test suites outside of it stay unseen. `steps` of a trial; `rungs` are shares of them at which a poor
+    trial may end early. `validation` images are kept from training to judge on, at most `images`, cut to `crop`.
+    `allowed`: dB that may be lost, on what ordinary training has seen and on any pseudo-unseen suite, before it counts
+    against a trial, twice. The other fields are (lowest, highest) of a parameter, None where it stays as it is.
+    """
+
+    experiment: Experiment
+    wide: AnyDegradation
+    steps: int = Field(ge=2)
+    rungs: tuple[float, ...] = (0.34,)
+    validation: int = Field(default=16, ge=1)
+    images: int = Field(default=16, ge=1)
+    crop: int = Field(default=128, ge=16)
+    allowed: float = Field(default=0.5, ge=0)
+    least: int = Field(default=8, ge=1)
+    widening: tuple[float, float] | None = (0.0, 1.0)
+    narrow: tuple[float, float] | None = (0.0, 0.6)
+    until: tuple[float, float] | None = (0.0, 0.9)
+    removal: tuple[float, float] | None = (0.5, 4.0)
+    clean: tuple[float, float] | None = (0.0, 0.2)
+
+    @model_validator(mode="after")
+    def _searchable(self) -> Self:
+        if not self.experiment.synthetic:
+            raise ValueError(
+                "balance searches over backgrounds and degradations: an experiment on pairs alone has none"
+            )
+        if self.experiment.schedules is not None or self.experiment.clean is not None:
+            raise ValueError("the experiment has schedules or clean samples already: start from ordinary training")
+        held_out(self.experiment.degradation, self.wide)
+        return self
+
+    @property
+    def inner(self) -> Degradation:
+        """The widest that trials are trained on."""
+        return held_out(self.experiment.degradation, self.wide)[0]
+
+    def judge(self) -> Judge:
+        """What trials are judged on: "seen" is ordinary training's degradation; all others lie outside `inner`."""
+        narrow, (_, suites) = self.experiment.degradation, held_out(self.experiment.degradation, self.wide)
+        return Judge(
+            images=self._backgrounds("validation"),
+            crop=self.crop,
+            limit=self.images,
+            suites=(Suite(name="narrow", degradation=narrow), *suites),
+            draws=1,
+        )
+
+    def available(self) -> int:
+        """How many backgrounds trials can choose from."""
+        most = available(self._backgrounds("train"))
+        return min(most, self.experiment.backgrounds.count or most)
+
+    def trial(self, params: Params) -> Experiment:
+        """The experiment of a trial."""
+        steps = self.steps
+        rungs = tuple(sorted({max(1, round(share * steps)) for share in self.rungs} - {steps}))
+        recipe = self.experiment.recipe.model_copy(update={"steps": steps, "snapshots": rungs, "warmup": 0})
+        base = self.experiment.model_copy(update={"recipe": recipe, "backgrounds": self._backgrounds("train")})
+        return with_params(base, params, self.inner)
+
+    def chosen(self, params: Params) -> Experiment:
+        """The experiment to train in the end: all images, and the whole of `wide`, widened as far."""
+        return with_params(self.experiment, params, self.wide)
+
+    def _backgrounds(self, part: str) -> BackgroundsConfig:
+        mine = self.experiment.backgrounds
+        kept: dict[str, Any] = {"validation": self.validation, "part": part, "seed": mine.seed}
+        if part == "validation":
+            kept["count"] = None if mine.unit == "photographs" else self.validation
+        if mine.parts is None:
+            return mine.model_copy(update=kept)
+        kept["validation"] = math.ceil(self.validation / len(mine.parts))  # of each part its share
+        parts = tuple(each.model_copy(update=kept) for each in mine.parts)
+        weights = mine.weights if part == "train" else None
+        return mine.model_copy(update={"parts": parts, "weights": weights, "count": kept.get("count", mine.count)})
+
+
+def with_params(base: Experiment, params: Params, wide: Degradation) -> Experiment:
+    """`base` with its complexity set to `params`."""
+    narrow = base.degradation
+    met = between(narrow, wide, params.widening)
+    if params.narrow > 0 and met != narrow:
+        met = Mixture(parts=(narrow, met), weights=(params.narrow, 1 - params.narrow))
+    raw = base.model_dump()
+    raw["degradation"] = met.model_dump()
+    if params.count is not None:
+        raw["backgrounds"]["count"] = params.count
+    if params.weights is not None:
+        raw["backgrounds"]["weights"] = params.weights
+    if params.until > 0 and met != narrow:
+        raw["schedules"] = {"degradation": {"start": narrow.model_dump(), "until": params.until}}
+    if params.clean > 0:
+        raw["clean"] = params.clean
+    if params.removal != 1:
+        raw["recipe"]["loss"] = {"kind": "Decoupled", "removal": params.removal}
+    return Experiment.model_validate(raw)
+
+
+def held_out(narrow: Degradation, wide: Degradation) -> tuple[Degradation, tuple[Suite, ...]]:
+    """What trials may widen to, and suites outside of that: pseudo-unseen, because all of it lies within `wide`.
+
+    Between two of a kind, the outer part of every range that is wider, one at a time (the ends of it both), and all of
+    them at once. Of a mixture the second half of its parts. ConfigError where nothing is left to hold out.
+    """
+    if isinstance(wide, Mixture) and wide.mode == "one":
+        parts = [part for part in wide.parts if part.outside(narrow)]
+        kept, rest = parts[: (len(parts) + 1) // 2], parts[(len(parts) + 1) // 2 :]
+        if not kept or not rest:
+            raise ConfigError(
+                "A mixture to search within needs at least two parts beyond what is trained on: one to widen to, and "
+                "one to judge by."
+            )
+        # As often as its parts are met in the wide one.
+        inner = Mixture(parts=(narrow, *kept), weights=None)
+        return inner, tuple(Suite(name=_named(part, place), degradation=part) for place, part in enumerate(rest))
+    if type(narrow) is not type(wide):
+        raise ConfigError(
+            f"{type(wide).__name__} is of another kind than {type(narrow).__name__}: search within a wider range of "
+            "the same kind, or within a mixture of several."
+        )
+    inner = between(narrow, wide, KEPT)
+    whole = type(narrow).whole
+    beyond: dict[str, Any] = {}
+    suites = []
+    for factor in narrow.factors:
+        mine, most = getattr(inner, factor), getattr(wide, factor)
+        if not isinstance(most, Range | Choice) or not isinstance(mine, Range | Choice):
+            continue
+        for side, values in (
+            ("above", _above(mine, most, factor in whole)),
+            ("below", _below(mine, most, factor in whole)),
+        ):
+            if values is not None:
+                suites.append(Suite(name=f"{factor} {side}", degradation=_only(narrow, {factor: values})))
+                beyond.setdefault(factor, values)
+    if not suites:
+        raise ConfigError(
+            "There is nothing to search within: the wide degradation goes nowhere beyond the narrow one. Give a wider "
+            "one with --within."
+        )
+    if len(beyond) > 1:
+        suites.append(Suite(name="all beyond", degradation=_only(narrow, beyond)))
+    return inner, tuple(suites)
+
+
+def _named(part: Degradation, place: int) -> str:
+    return part.name or f"{type(part).__name__} {place}"
+
+
+def _only(narrow: Degradation, changes: dict[str, Any]) -> Degradation:
+    return narrow.model_copy(update={**changes, "name": ""})
+
+
+def _above(inner: Range | Choice, wide: Range | Choice, whole: bool) -> Range | Choice | None:
+    """What of `wide` lies above `inner`, but for a gap."""
+    if wide.high <= inner.high:
+        return None
+    if isinstance(wide, Choice):
+        values = tuple(value for value in wide.values if value > inner.high)
+        return Choice(values=values) if values else None
+    if whole:
+        low = math.floor(inner.high + 0.5) + 1
+        return Range(low=low, high=wide.high) if low <= wide.high else None
+    return Range(low=inner.high + GAP * (wide.high - inner.high), high=wide.high)
+
+
+def _below(inner: Range | Choice, wide: Range | Choice, whole: bool) -> Range | Choice | None:
+    if wide.low >= inner.low:
+        return None
+    if isinstance(wide, Choice):
+        values = tuple(value for value in wide.values if value < inner.low)
+        return Choice(values=values) if values else None
+    if whole:
+        high = math.floor(inner.low + 0.5) - 1
+        return Range(low=wide.low, high=high) if wide.low <= high else None
+    return Range(low=wide.low, high=inner.low - GAP * (inner.low - wide.low))

@@ -1,0 +1,180 @@
+"""`unseen balance`: Find the complexity of content and degradation that generalises best."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unseen.cli.app import Json, Runs, Set, app, progress_bar, say, show
+from unseen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unseen.balance.search import News
+    from unseen.balance.space import Space
+    from unseen.degradations import Degradation
+
+WITHIN = {"rain": "wide", "noise": "gaussian-range", "blur": "blurs"}
+"""By family of what is trained on, the named degradation that is searched within where none is given."""
+
+
+@app.command()
+def balance(
+    config: Annotated[
+        Path | None, typer.Argument(help="YAML of an experiment: ordinary training (default: the package's defaults).")
+    ] = None,
+    backgrounds: Annotated[
+        Path | None, typer.Option(help="Folder of clean images (default: the embedded ones).")
+    ] = None,
+    degradation: Annotated[str | None, typer.Option(help="A named degradation to train on, e.g. medium.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Multiplies its sizes in pixels: streaks, kernels.")] = None,
+    within: Annotated[
+        str | None, typer.Option(help="The widest that may be trained on: a name, or YAML of a degradation.")
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Trials at most.", min=2)] = 24,
+    minutes: Annotated[float | None, typer.Option(help="Begin no trial after so many minutes.", min=0.0)] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of a trial (default: half of the experiment's).")] = None,
+    workers: Annotated[int, typer.Option(help="Trials at a time, one thread each.", min=1)] = 1,
+    predict: Annotated[
+        bool, typer.Option("--predict", help="Guess from complexity alone, in seconds; train nothing.")
+    ] = False,
+    set_: Set = [],  # noqa: B006
+    runs: Runs = Path("runs"),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for the search, its page and the experiment.")
+    ] = Path("balance"),
+    json_: Json = False,
+) -> None:
+    """Search for the number of backgrounds, the range of the degradation, its schedule and the loss weights that
+    generalise best, within bounds that are written down first.
+
+    Trials are judged on parts of the range that none is trained on, never on test suites. Writes experiment.yaml, ready
+    to train, and a page that explains the choice. The same command again goes on.
+
+    Example: `unseen balance --backgrounds photos/ --degradation medium --minutes 60 --workers 2`
+    """
+    from unseen.cli.train import read_experiment
+    from unseen.degradations import preset_names
+
+    options: dict[str, Any] = {"backgrounds.source": backgrounds and str(backgrounds)}
+    if degradation is not None:
+        if degradation not in preset_names():
+            raise ConfigError(f"There is no degradation called {degradation!r}. Known: {', '.join(preset_names())}.")
+        options["degradation"] = {"preset": degradation, **({} if scale is None else {"scale": scale})}
+    experiment = read_experiment(config, options, set_)
+    space = _space(experiment, _wide(within, experiment.degradation, scale), steps)
+    if predict:
+        _predict(space, out, json_)
+        return
+    _search(space, out, runs, trials, minutes, workers, json_)
+
+
+def _space(experiment: Any, wide: "Degradation", steps: int | None) -> "Space":
+    from unseen.backgrounds import available
+    from unseen.balance.space import Space
+    from unseen.study.study import checked
+
+    recipe = experiment.recipe.model_copy(update={"threads": experiment.recipe.threads or 1})
+    experiment = experiment.model_copy(update={"recipe": recipe})
+    few = max(1, min(16, available(experiment.backgrounds) // 5))
+    raw = {"experiment": experiment, "wide": wide, "steps": steps or max(2, recipe.steps // 2), "validation": few}
+    return checked(Space, raw, "the search")
+
+
+def _wide(within: str | None, narrow: "Degradation", scale: float | None) -> "Degradation":
+    """The degradation to search within: named, read from a file, or the family's own."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from unseen.degradations import AnyDegradation, Mixture, preset, preset_names
+    from unseen.study.study import read_yaml
+
+    if within is None:
+        if isinstance(narrow, Mixture) or narrow.family not in WITHIN:
+            raise ConfigError(f"Name what to search within (--within): there is no default for {narrow.describe()}.")
+        within = WITHIN[narrow.family]
+    if within in preset_names():
+        small = narrow.sizes and scale is None  # the package's default rain is half as large
+        return preset(within, 0.5 if small and narrow.family == "rain" else scale or 1.0)
+    if not Path(within).is_file():
+        raise ConfigError(
+            f"--within names {within!r}: neither a file nor a named degradation. Known: {', '.join(preset_names())}."
+        )
+    try:
+        return TypeAdapter(AnyDegradation).validate_python(read_yaml(Path(within)))
+    except ValidationError as error:
+        raise ConfigError(f"{within} is no degradation: {error.errors()[0]['msg']}.") from error
+
+
+def _search(
+    space: "Space", out: Path, runs: Path, trials: int, minutes: float | None, workers: int, json_: bool
+) -> None:
+    from unseen.balance.search import search_side_by_side
+    from unseen.report.balance import sentences, write_page
+
+    with progress_bar(json_) as draw:
+
+        def tell(news: "News") -> None:
+            if news.kind == "done":
+                say(f"trial {news.trial}: {news.value:+.2f} dB over ordinary training")
+            elif news.kind == "pruned":
+                say(f"trial {news.trial}: ended early")
+            elif news.kind == "note":
+                say(news.message)
+            elif news.kind == "measure":
+                draw("measure complexity", news.done, news.total, "")
+            else:
+                draw(f"trial {news.trial}, steps", news.done, news.total, "")
+
+        command = shlex.join(["unseen", *sys.argv[1:]])
+        found = search_side_by_side(
+            space, out, runs, workers=workers, trials=trials, minutes=minutes, name=out.name or "balance",
+            command=command, tell=tell,
+        )  # fmt: skip
+    page, said, best = write_page(found, out), sentences(found), found.best
+    if json_:
+        chosen = None if best is None else {"trial": best.number, "value": best.value, "params": best.params}
+        show({"sentences": said, "trials": len(found.trials), "best": chosen, "agreement": found.agreement,
+              "page": page, "experiment": out / "experiment.yaml"})  # fmt: skip
+        return
+    for sentence in said:
+        say(sentence)
+    say(f"Train it with: unseen train {out / 'experiment.yaml'}")
+    print(page)
+
+
+def _predict(space: "Space", out: Path, json_: bool) -> None:
+    from unseen.balance.predict import Prediction
+    from unseen.balance.record import read_balance
+    from unseen.balance.search import write_experiment
+    from unseen.errors import StudyError
+
+    with progress_bar(json_) as draw:
+        measured = Prediction.measure(space, lambda what, done, total: draw(what, done, total, ""))
+    params = measured.best(space)
+    try:
+        known = read_balance(out)
+    except StudyError:
+        known = None
+    path = out / "predicted.yaml"
+    write_experiment(path, space.chosen(params), "guessed by unseen balance --predict from complexity alone")
+    agreement = None if known is None else known.agreement
+    if json_:
+        show({"params": params.model_dump(exclude_none=True), "content": measured.content,
+              "degradation": measured.degradation, "guess": measured.of(params), "agreement": agreement,
+              "trials": 0 if known is None else len(known.complete), "experiment": path})  # fmt: skip
+        return
+    backgrounds = f"all {measured.available}" if params.count is None else str(params.count)
+    say(
+        f"Learning the content costs {measured.content:.2f} bits per value, the degradation "
+        f"{measured.degradation['0']:.2f} as it is and {measured.degradation['1']:.2f} widened."
+    )
+    say(f"The most balanced: {backgrounds} backgrounds, the degradation widened by {params.widening:.0%}.")
+    if agreement is None or known is None:
+        say(f"How well such a guess ranks is not known here: {out} holds no search of four finished trials.")
+    else:
+        say(
+            f"Such guesses ranked the {len(known.complete)} trials of the search in {out} with a correlation of "
+            f"{agreement:+.2f}."
+        )
+    print(path)

@@ -1,0 +1,74 @@
+"""Earlier methods against blindness to the unseen, for any network: dropout before the last layer, masked training.
+
+Both work inside the network while it trains, by hooks on the layers that it calls its `first` and its `last`, and
+leave it as it is when it restores.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unseen.errors import ConfigError
+from unseen.ranges import Choice, Range
+from unseen.seeding import generator, seeded
+
+
+class Regulariser:
+    """Draws anew for every sample, by its address: a run resumed, or shared by processes, draws what one run does.
+
+    `dropout`: whole channels of what enters the last layer are zero with this probability, and the others scaled to
+    keep the mean (Kong, Liu, Gu, Qiao, Dong: Reflash Dropout in Image Super-Resolution, CVPR 2022, which recommends
+    channels, this place and, for a residual network, 0.7).
+
+    `masking`: the features that the first layer gives are zero at this share of the pixels, the same in all channels
+    (the input mask of Chen et al., Masked Image Training for Generalizable Deep Image Denoising, CVPR 2023, at shares
+    of 0.75 to 0.85; that what is hidden becomes zero is our reading). The other half of that method, masks inside
+    self-attention, is a setting of SwinIR.
+    """
+
+    def __init__(self, network: nn.Module, dropout: float | None, masking: Range | Choice | None, seed: int) -> None:
+        self.dropout, self.masking, self.seed = dropout, masking, seed
+        self._indices: Sequence[int] = ()
+        self._first = _layer(network, "first") if masking is not None else None
+        self._last = _layer(network, "last") if dropout is not None else None
+        self._random = bool(getattr(network, "random", False))  # draws from torch's global state while it trains
+
+    @contextmanager
+    def drawing(self, indices: Sequence[int]) -> Iterator[None]:
+        """For one forward pass, over the samples with these numbers."""
+        self._indices = indices
+        with ExitStack() as hooks:
+            if self._first is not None:
+                hooks.enter_context(self._first.register_forward_hook(self._mask))
+            if self._last is not None:
+                hooks.enter_context(self._last.register_forward_pre_hook(self._drop))
+            if self._random:
+                hooks.enter_context(seeded(self.seed, "network", indices[0]))
+            yield
+
+    def _mask(self, layer: nn.Module, inputs: Any, features: Float[Tensor, "b f h w"]) -> Float[Tensor, "b f h w"]:
+        assert self.masking is not None
+        kept = []
+        for index in self._indices:
+            rng = generator(self.seed, "masking", index)
+            share = self.masking.map(torch.rand(1, generator=rng))
+            kept.append(torch.rand(features.shape[2:], generator=rng) >= share)
+        return features * torch.stack(kept).unsqueeze(1).to(features)
+
+    def _drop(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        assert self.dropout is not None
+        features = inputs[0]
+        rngs = [generator(self.seed, "dropout", index) for index in self._indices]
+        kept = torch.stack([torch.rand(features.shape[1], generator=rng) >= self.dropout for rng in rngs])
+        return (features * (kept / (1 - self.dropout))[..., None, None].to(features), *inputs[1:])
+
+
+def _layer(network: nn.Module, which: str) -> nn.Module:
+    name = getattr(network, which, None)
+    if name is None:
+        raise ConfigError(f"{type(network).__name__} does not say which of its layers is the {which}: it has no hooks.")
+    return network.get_submodule(name)

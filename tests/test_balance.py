@@ -1,0 +1,171 @@
+"""The search for balance: what it may try, what judges it, what a trial is worth, and that it goes on where it was."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from unseen.backgrounds import BackgroundsConfig
+from unseen.balance import search as searching
+from unseen.balance.predict import Prediction
+from unseen.balance.record import Balance, Trial, read_balance
+from unseen.balance.search import params_of, search, worth
+from unseen.balance.space import ORDINARY, Params, Space, held_out
+from unseen.degradations import Mixture, Rain, between, preset
+from unseen.errors import ConfigError, StudyError
+from unseen.experiment import Experiment
+from unseen.images import write_image
+from unseen.ranges import Range
+from unseen.report.balance import html, importance, sentences, write_page
+
+GUESS = Prediction(content=2.0, degradation={"0": 1.0, "0.5": 1.5, "1": 2.5}, available=32)
+
+
+def space(**changes: Any) -> Space:
+    recipe = {"steps": 12, "patch": 16, "batch": 2, "device": "cpu", "precision": "fp32", "threads": 1}
+    raw = {"network": {"width": 4, "blocks": 0}, "recipe": recipe}
+    small = {"steps": 6, "validation": 3, "images": 1, "crop": 32, "rungs": (0.5,)}
+    return Space(experiment=Experiment.model_validate(raw), **{"wide": preset("wide", 0.5), **small, **changes})
+
+
+def test_what_is_held_out_lies_within_the_wide_and_outside_of_what_is_trained_on() -> None:
+    narrow, wide = preset("medium", 0.5), preset("wide", 0.5)
+    inner, suites = held_out(narrow, wide)
+    assert inner == between(narrow, wide, 0.6)
+    assert {"direction above", "direction below", "layers above", "veil above", "all beyond"} <= {
+        s.name for s in suites
+    }
+    for suite in suites:
+        assert suite.degradation is not None
+        assert suite.degradation.outside(inner), suite.name
+        assert suite.degradation.outside(narrow), suite.name
+        assert not suite.degradation.outside(wide), suite.name
+
+
+def test_of_a_mixture_half_of_the_kinds_are_held_out() -> None:
+    inner, suites = held_out(preset("gaussian25"), preset("noises"))
+    assert isinstance(inner, Mixture)
+    assert [suite.degradation.outside(inner) for suite in suites if suite.degradation] == [("kind",)]
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide", "said"),
+    [("wide", "wide", "nothing"), ("medium", "poisson", "another kind")],
+)
+def test_bounds_that_leave_nothing_to_search_are_refused(narrow: str, wide: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        held_out(preset(narrow), preset(wide))
+
+
+def test_a_trial_is_the_experiment_with_its_dials_turned() -> None:
+    params = Params(count=4, widening=0.5, narrow=0.25, until=0.5, removal=2.0, clean=0.1)
+    trial, chosen = space().trial(params), space().chosen(params)
+    assert (trial.recipe.steps, trial.recipe.snapshots, chosen.recipe.steps) == (6, (3,), 12)
+    assert (trial.backgrounds.count, trial.backgrounds.validation, chosen.backgrounds.validation) == (4, 3, None)
+    assert isinstance(trial.degradation, Mixture) and trial.degradation.weights == (0.25, 0.75)
+    widened = trial.degradation.parts[1]
+    assert isinstance(widened, Rain) and widened.direction == Range(low=-42, high=42)
+    assert trial.schedules is not None and trial.schedules.degradation is not None
+    assert trial.clean == 0.1 and trial.recipe.loss.kind == "Decoupled"
+    plain = space().chosen(ORDINARY)
+    assert plain.canonical() == space().experiment.canonical()
+
+
+def test_the_judge_sees_no_image_that_trials_are_trained_on() -> None:
+    judge, trial = space().judge(), space().trial(ORDINARY)
+    assert not judge.images.shares_images_with(trial.backgrounds)
+    assert judge.resolve(trial.degradation)[0].name == "narrow"
+
+
+def test_what_is_lost_counts_twice_beyond_what_is_allowed() -> None:
+    ordinary = {"narrow": 30.0, "a": 20.0, "b": 24.0}
+    assert worth(ordinary, ordinary, 0.5) == 0
+    assert worth({"narrow": 30.0, "a": 22.0, "b": 25.0}, ordinary, 0.5) == pytest.approx(1.5)
+    assert worth({"narrow": 29.0, "a": 22.0, "b": 25.0}, ordinary, 0.5) == pytest.approx(0.5)
+    assert worth({"narrow": 30.0, "a": 23.0, "b": 23.0}, ordinary, 0.5) == pytest.approx(0.5)
+
+
+def test_the_guess_is_best_where_both_sides_are_level() -> None:
+    assert GUESS.of(Params(widening=0.75)) == pytest.approx(0)
+    assert GUESS.of(ORDINARY) < GUESS.of(Params(widening=0.5)) < 0
+    assert GUESS.of(Params(count=8)) > GUESS.of(ORDINARY)
+    best = GUESS.best(space(least=8))
+    assert GUESS.of(best) > -0.05
+
+
+def test_a_search_writes_an_experiment_and_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna")
+    monkeypatch.setattr(Prediction, "measure", lambda *_: GUESS)
+    monkeypatch.setattr(searching, "STARTERS", (ORDINARY, Params(widening=1.0)))
+    monkeypatch.setenv("UNSEEN_CORES", str(tmp_path / "cores"))
+    here = {"folder": tmp_path / "search", "runs": tmp_path / "runs"}
+    for number in range(8):
+        write_image(tmp_path / "images" / f"{number}.png", np.full((40, 40, 3), 30 * number, np.uint8))
+    large = space(wide=preset("large", 0.5))
+    backgrounds = BackgroundsConfig(source=str(tmp_path / "images"))
+    large = large.model_copy(
+        update={"experiment": large.experiment.model_copy(update={"backgrounds": backgrounds}), "least": 2}
+    )
+    first = search(large, **here, trials=2)
+    assert [(trial.number, trial.state) for trial in first.trials] == [(0, "complete"), (1, "complete")]
+    assert first.trials[0].value == 0 and first.trials[0].ordinary
+    assert set(first.trials[1].psnr) == {"narrow", *first.suites}
+    bounds = json.loads((tmp_path / "search" / "bounds.json").read_text())
+    assert bounds["space"]["wide"]["name"] == "large"
+
+    trained = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/model.safetensors")}
+    again = search(large, **here, trials=3)
+    assert again.trials[:2] == first.trials and len(again.trials) == 3
+    assert all(path.stat().st_mtime_ns == when for path, when in trained.items())
+
+    written = yaml.safe_load((tmp_path / "search" / "experiment.yaml").read_text())
+    best = again.best
+    assert best is not None
+    chosen = large.chosen(params_of(best, large))
+    assert Experiment.model_validate(written).canonical() == chosen.canonical()
+    assert read_balance(tmp_path / "search") == again
+    with pytest.raises(ConfigError, match="other bounds"):
+        search(large.model_copy(update={"allowed": 1.0}), **here, trials=3)
+
+
+def found() -> Balance:
+    psnr = {"narrow": 25.0, "a": 20.0}
+    trials = [
+        Trial(number=n, state="complete", params={"count": 8 + n, "widening": n / 8}, value=n / 10, psnr=psnr,
+              predicted=n / 9)
+        for n in range(8)
+    ]  # fmt: skip
+    trials.append(Trial(number=8, state="pruned", params={"count": 9, "widening": 0.5}, value=9.0, step=3))
+    bounds = json.loads(space().model_dump_json(exclude_none=True))
+    return Balance("a <b>", bounds, {"a": "what a is"}, tuple(trials), "unseen balance")
+
+
+def test_the_page_says_what_was_chosen_and_how_far_to_trust_it(tmp_path: Path) -> None:
+    some = found()
+    best = some.best
+    assert best is not None and best.number == 7
+    assert some.agreement == pytest.approx(1)
+    assert importance(some)["widening"] == pytest.approx(1)
+    said = " ".join(sentences(some))
+    assert "number 7 is the best: +0.70 dB" in said and "15 backgrounds" in said
+    page = html(some)
+    assert "a &lt;b&gt;" in page and "<b>" not in page
+    write_page(some, tmp_path)
+    assert (tmp_path / "trials.csv").read_text().count("\n") == 10
+    nothing = replace(some, trials=())
+    assert "No trial is finished" in sentences(nothing)[0]
+    assert html(nothing)
+
+
+def test_a_damaged_record_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="no search"):
+        read_balance(tmp_path)
+    (tmp_path / "balance.json").write_text(json.dumps({**asdict(found()), "trials": 3}))
+    with pytest.raises(StudyError, match="cannot be read"):
+        read_balance(tmp_path)
