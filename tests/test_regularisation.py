@@ -1,13 +1,21 @@
-"""Dropout before the last layer, and masked training: by sample, while training alone."""
+"""Dropout before the last layer, masked training, consistency: by sample, and while training alone."""
+
+from pathlib import Path
 
 import pytest
 import torch
 
+from unseen.backgrounds import Backgrounds, BackgroundsConfig
+from unseen.checkpoints import load_checkpoint
+from unseen.data import Pairs
+from unseen.degradations import preset
 from unseen.errors import ConfigError
+from unseen.experiment import Experiment
 from unseen.networks import ResNetConfig, build
 from unseen.ranges import Range
-from unseen.regularisation import Regulariser
+from unseen.regularisation import Consistency, Regulariser
 from unseen.seeding import generator
+from unseen.training import train
 
 CONFIG = ResNetConfig(width=8, blocks=1, skip=False)
 
@@ -59,3 +67,42 @@ def test_a_sample_draws_the_same_whatever_it_is_beside() -> None:
 def test_a_network_without_named_layers_is_refused() -> None:
     with pytest.raises(ConfigError, match="first"):
         Regulariser(torch.nn.Conv2d(3, 3, 1), None, Range(low=0.5, high=0.5), 0)
+
+
+def test_consistency_is_nought_between_what_is_the_same() -> None:
+    one = torch.rand(2, 3, 4, 4, generator=generator(0, "test"))
+    features = torch.rand(2, 8, 4, 4, generator=generator(1, "test"))
+    both = Consistency(output=2.0, features=0.5)
+    assert both(one, one, (features, features)) == 0
+    apart = both(one, one + 0.25, (features, features))
+    assert apart == pytest.approx(0.5, rel=1e-5)
+    assert both(one, one, (features, 2 * features)) == pytest.approx(0.5 / 1.5, rel=1e-5)
+    assert both(one, one, (10 * features, 20 * features)) == pytest.approx(0.5 / 1.5, rel=1e-5)  # of any scale
+    with pytest.raises(ValueError, match="both weights are 0"):
+        Consistency()
+
+
+def test_twins_are_the_same_patches_under_other_degradations() -> None:
+    leaves = Backgrounds(
+        BackgroundsConfig.model_validate({"source": "leaves", "unit": "patches", "patch": 24, "count": 4})
+    )
+    pairs = Pairs(leaves, preset("gaussian25"), patch=16, batch=3, seed=0)
+    batch, twins = pairs[2], pairs.twins(2)
+    assert torch.equal(batch.clean, twins.clean)
+    assert not torch.equal(batch.degraded, twins.degraded)
+    assert torch.equal(twins.degraded, pairs.twins(2).degraded)
+
+
+def test_training_with_all_of_it_goes_down_and_repeats_itself(tmp_path: Path) -> None:
+    recipe = {"steps": 50, "patch": 16, "batch": 2, "learning_rate": 3e-3, "device": "cpu", "precision": "fp32"}
+    recipe |= {"threads": 1, "dropout": 0.2, "masking": 0.3, "consistency": {"output": 0.1, "features": 0.1}}
+    backgrounds = {"source": "leaves", "unit": "patches", "patch": 24, "count": 4}
+    raw = {"backgrounds": backgrounds, "network": {"width": 8, "blocks": 1}, "recipe": recipe}
+    told: list[float] = []
+    whole = train(Experiment.model_validate(raw), tmp_path / "a", progress=lambda _, loss: told.append(loss))
+    assert told[-1] < told[0]
+    cut = Experiment.model_validate({**raw, "recipe": {**recipe, "snapshots": [20]}})
+    train(cut, tmp_path / "b", watch=lambda step, path: False)
+    again = train(cut, tmp_path / "b")
+    weights = [load_checkpoint(run.checkpoint).network.state_dict() for run in (whole, again)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

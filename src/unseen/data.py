@@ -274,19 +274,26 @@ class Pairs:
         first = step * self.batch + self.rank * part
         return range(first, first + part)
 
-    def _synthetic(self, step: int, indices: Sequence[int]) -> Batch:
-        assert self.backgrounds is not None
+    def twins(self, step: int) -> Batch:
+        """The synthetic pairs of a step once more: the same clean patches, degraded by other draws, from
+        `generator(seed, split, "twin", index)`."""
+        return self._synthetic(step, self.indices(step), ("twin",))
+
+    def _synthetic(self, step: int, indices: Sequence[int], twin: tuple[str, ...] = ()) -> Batch:
+        if self.backgrounds is None:
+            raise ConfigError("Pairs of files cannot be degraded again: there are no backgrounds.")
         rngs = [generator(self.seed, self.split, index) for index in indices]
         size, degradation = self.course.patch(step), self.course.degradation(step)
         clean = self.backgrounds.patches(rngs, size, self.course.dials(step))
+        if twin:
+            rngs = [generator(self.seed, self.split, *twin, index) for index in indices]
         params = degradation.sample((size, size), rngs)
         batch = degradation.render(clean.to(self.device, non_blocking=True), params)
         share = self.course.clean(step)
         if share <= 0:
             return batch
-        spared = [
-            torch.rand((), generator=generator(self.seed, self.split, "clean", index)) < share for index in indices
-        ]
+        drawn = [generator(self.seed, self.split, *twin, "clean", index) for index in indices]
+        spared = [torch.rand((), generator=rng) < share for rng in drawn]
         return _left_clean(batch, torch.stack(spared)) if any(spared) else batch
 
     def between(self, start: int, stop: int) -> Iterator[Batch]:

@@ -14,6 +14,7 @@ from unseen.errors import ConfigError
 from unseen.losses import L1, AnyLoss
 from unseen.networks import AnyNetworkConfig, ResNetConfig
 from unseen.ranges import Frozen, Parameter
+from unseen.regularisation import Consistency
 from unseen.schedules import Course, Schedules
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -31,7 +32,8 @@ class Recipe(Frozen):
 
     Two earlier methods for the same end: `dropout` leaves out each channel that enters the last layer with this
     probability (Kong et al., CVPR 2022), and `masking` hides this share of the pixels, a number or a range from which
-    it is drawn for every image, from all but the first layer (Chen et al., CVPR 2023). See `unseen.regularisation`.
+    it is drawn for every image, from all but the first layer (Chen et al., CVPR 2023). `consistency` wants the same of
+    two renderings of one patch. See `unseen.regularisation`.
 
     `device`, `precision` and `threads` are resolved from the machine before the experiment is named ("auto", None):
     "mixed" where the hardware multiplies in bf16, else "fp32". "mixed" runs the convolutions in bf16 (autocast,
@@ -53,6 +55,7 @@ class Recipe(Frozen):
     snapshots: tuple[int, ...] = ()
     dropout: float | None = Field(default=None, gt=0, lt=1)
     masking: Parameter | None = None
+    consistency: Consistency | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Precision = "auto"
     threads: int | None = Field(default=None, ge=1)
@@ -107,6 +110,12 @@ class Experiment(Frozen):
         elif isinstance(backgrounds, dict) and "seed" not in backgrounds:
             backgrounds = {**backgrounds, "seed": seed}
         return {**value, "backgrounds": backgrounds}
+
+    @model_validator(mode="after")
+    def _renderable(self) -> Self:
+        if self.recipe.consistency is not None and self.pairs is not None:
+            raise ValueError("recipe.consistency renders every sample twice, which pairs of files cannot be: drop one")
+        return self
 
     @model_validator(mode="after")
     def _schedulable(self) -> Self:

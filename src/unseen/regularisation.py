@@ -1,20 +1,51 @@
-"""Earlier methods against blindness to the unseen, for any network: dropout before the last layer, masked training.
+"""What is done to any network while it trains, and not when it restores: earlier methods against blindness to the
+unseen (dropout before the last layer, masked training), and consistency between two renderings.
 
-Both work inside the network while it trains, by hooks on the layers that it calls its `first` and its `last`, and
-leave it as it is when it restores.
+All work by hooks on the layers that a network calls its `first` and its `last`.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from unseen.errors import ConfigError
-from unseen.ranges import Choice, Range
+from unseen.ranges import Choice, Frozen, Range
 from unseen.seeding import generator, seeded
+from unseen.types import Images
+
+
+class Consistency(Frozen):
+    """Two renderings of one clean patch, degraded by different draws, must give the same: what tells them apart is the
+    degradation. Weights of two terms beside the loss, which is then the mean of both renderings': `output`, the mean
+    |f(O) - f(O')|, and `features`, that of what enters the last layer, in units of its own mean absolute value.
+
+    A step costs twice. Our own reading of decoupled representation, near to the consistency of semi-supervised learning
+    (Sajjadi, Javanmardi, Tasdizen, NeurIPS 2016).
+    """
+
+    output: float = Field(default=0.0, ge=0)
+    features: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.output == self.features == 0:
+            raise ValueError("both weights are 0: give output, features or both a weight, or leave consistency out")
+        return self
+
+    def __call__(self, one: Images, other: Images, features: tuple[Tensor, ...] | None = None) -> Float[Tensor, ""]:
+        """The terms, weighed. `features` of both, where they have a weight."""
+        total = self.output * (one - other).abs().mean()
+        if self.features > 0:
+            assert features is not None
+            mine, theirs = features
+            unit = torch.cat(features).detach().abs().mean().clamp(min=1e-6)
+            total = total + self.features * (mine - theirs).abs().mean() / unit
+        return total
 
 
 class Regulariser:
@@ -30,11 +61,21 @@ class Regulariser:
     self-attention, is a setting of SwinIR.
     """
 
-    def __init__(self, network: nn.Module, dropout: float | None, masking: Range | Choice | None, seed: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        dropout: float | None,
+        masking: Range | Choice | None,
+        seed: int,
+        keep_features: bool = False,
+    ) -> None:
         self.dropout, self.masking, self.seed = dropout, masking, seed
         self._indices: Sequence[int] = ()
         self._first = _layer(network, "first") if masking is not None else None
-        self._last = _layer(network, "last") if dropout is not None else None
+        self._last = _layer(network, "last") if dropout is not None or keep_features else None
+        self._keep = keep_features
+        self.features: Tensor | None = None
+        """What entered the last layer in the last pass, where it was asked for."""
         self._random = bool(getattr(network, "random", False))  # draws from torch's global state while it trains
 
     @contextmanager
@@ -60,8 +101,11 @@ class Regulariser:
         return features * torch.stack(kept).unsqueeze(1).to(features)
 
     def _drop(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        assert self.dropout is not None
         features = inputs[0]
+        if self._keep:
+            self.features = features
+        if self.dropout is None:
+            return inputs
         rngs = [generator(self.seed, "dropout", index) for index in self._indices]
         kept = torch.stack([torch.rand(features.shape[1], generator=rng) >= self.dropout for rng in rngs])
         return (features * (kept / (1 - self.dropout))[..., None, None].to(features), *inputs[1:])

@@ -135,7 +135,9 @@ def train(
         if experiment.start_from is not None:
             start_from = checkpoints.load_checkpoint(experiment.start_from)
             checkpoints.fill(network, start_from.network.state_dict(), start_from.path)
-        regulariser = Regulariser(network, recipe.dropout, recipe.masking, experiment.seed)
+        same = recipe.consistency
+        keep = same is not None and same.features > 0
+        regulariser = Regulariser(network, recipe.dropout, recipe.masking, experiment.seed, keep)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = make_optimiser(network, recipe)
         model, optimiser = fabric.setup(network, optimiser)
@@ -182,13 +184,21 @@ def train(
         for step, batch in enumerate(samples.between(start, recipe.steps), start):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, step)
-            degraded = batch.degraded.contiguous(memory_format=torch.channels_last)
+            twins = None if same is None else samples.twins(step)
+            drawn = [*samples.indices(step)] * (1 if twins is None else 2)
+            degraded = batch.degraded if twins is None else torch.cat((batch.degraded, twins.degraded))
+            degraded = degraded.contiguous(memory_format=torch.channels_last)
             with (
-                regulariser.drawing(samples.indices(step)),
+                regulariser.drawing(drawn),
                 torch.autocast(fabric.device.type, torch.bfloat16, enabled=recipe.precision == "mixed"),
             ):
                 restored = model(degraded)
-            loss = recipe.loss(restored, batch)
+            if same is None or twins is None:
+                loss = recipe.loss(restored, batch)
+            else:
+                one, other = restored.chunk(2)
+                loss = (recipe.loss(one, batch) + recipe.loss(other, twins)) / 2
+                loss = loss + same(one, other, None if regulariser.features is None else regulariser.features.chunk(2))
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(loss)
             if recipe.clip is not None:
