@@ -13,6 +13,7 @@ from unseen.cli import (
     leaks,
     map,
     preview,
+    probe,
     restore,
     study,
     suite,
@@ -23,5 +24,5 @@ from unseen.cli.app import app, main
 
 __all__ = [
     "app", "balance", "complexity", "doctor", "evaluate", "gallery", "leaderboard", "leaks", "main", "map", "preview",
-    "restore", "study", "suite", "toy", "train",
+    "probe", "restore", "study", "suite", "toy", "train",
 ]  # fmt: skip

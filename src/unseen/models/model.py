@@ -19,7 +19,8 @@ class Model:
     """A restorer and what is known of it.
 
     `content` is a SHA-256 over the weights or the bytes of the file. `experiment` is what trained it and `step` when,
-    for our own checkpoints (None and -1 for others). `parameters` and `content` are None where they cannot be known.
+    for our own checkpoints (None and -1 for others). `network` is the module behind `restore`, where it is one of ours,
+    in evaluation mode on its device. `parameters` and `content` are None where they cannot be known.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Model:
     experiment: Experiment | None = None
     step: int = -1
     path: Path | None = None
+    network: nn.Module | None = None
 
 
 def first_line(error: BaseException) -> str:

@@ -37,6 +37,7 @@ def from_checkpoint(path: Path, device: str, precision: str) -> Model:
         experiment=checkpoint.experiment,
         step=checkpoint.step,
         path=checkpoint.path,
+        network=checkpoint.network,
     )
 
 
@@ -66,6 +67,7 @@ def from_weights(path: Path, device: str, precision: str) -> Model:
                     parameters=count(network),
                     content=hash_of_file(path),
                     path=path,
+                    network=network,
                 )
     return _from_zoo(weights, path, device)
 
