@@ -20,7 +20,6 @@ from PIL import Image
 from unseen import cli
 from unseen.checkpoints import load, load_checkpoint
 from unseen.images import read_image, write_image
-from unseen.networks import ResNetConfig, build
 from unseen.restoration import restore_image
 from unseen.rows import read_rows
 
@@ -407,23 +406,6 @@ def test_any_kind_of_image_is_restored(
     assert restored.shape == (picture.height, picture.width, 3)
 
 
-@pytest.mark.parametrize(("tile", "halo"), [(32, 4), (17, 6), (1000, 0)])
-def test_tiles_put_together_are_the_image_restored_at_once(tile: int, halo: int) -> None:
-    """A ResNet of one block reaches 4 pixels."""
-    network = build(ResNetConfig(width=4, blocks=1), 0)
-    image = np.random.default_rng(0).integers(0, 256, (70, 45, 3), dtype=np.uint8)
-    at_once, tiled = restore_image(network, image, tile=10_000), restore_image(network, image, tile=tile, halo=halo)
-    assert np.abs(at_once.astype(int) - tiled).max() <= 1
-    assert (at_once != tiled).mean() < 1e-3
-
-
-def test_without_a_halo_tiles_would_show() -> None:
-    network = build(ResNetConfig(width=4, blocks=1), 0)
-    image = np.random.default_rng(0).integers(0, 256, (70, 45, 3), dtype=np.uint8)
-    whole = restore_image(network, image, tile=10_000)
-    assert np.abs(whole.astype(int) - restore_image(network, image, tile=32, halo=0)).max() > 1
-
-
 # --- studies
 
 
@@ -516,7 +498,7 @@ def test_wrong_usage_exits_2_and_says_what_is_wrong(
     [
         (("evaluate", "missing"), "There is no model at missing"),
         (("evaluate", "text.safetensors"), "it is a text file"),
-        (("restore", "bad.png", "--model", "missing"), "There is no checkpoint at missing"),
+        (("restore", "bad.png", "--model", "missing"), "There is no model 'missing'"),
         (("restore", "bad.png", "--model", "MODEL"), "Cannot read bad.png"),
         (("restore", "empty", "--model", "MODEL"), "No images in empty"),
         (("train", "--backgrounds", "missing"), "missing does not exist"),

@@ -9,10 +9,13 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
+from small_priors import small_tae
 from unseen.models import open_model
 from unseen.networks import (
     ALL,
     AnyNetworkConfig,
+    Guided,
+    GuidedConfig,
     NAFNet,
     NAFNetConfig,
     NetworkConfig,
@@ -27,9 +30,10 @@ from unseen.networks import (
     build,
     pad_to_multiple,
 )
+from unseen.priors import PriorConfig
 from unseen.seeding import generator, seeded
 
-Kind = type[ResNet | UNet | PReNet | SwinIR | NAFNet]
+Kind = type[ResNet | UNet | PReNet | SwinIR | NAFNet | Guided]
 
 SMALL: dict[Kind, Any] = {
     ResNet: ResNetConfig(width=4, blocks=1),
@@ -37,6 +41,7 @@ SMALL: dict[Kind, Any] = {
     PReNet: PReNetConfig(width=4, stages=2, blocks=1),
     SwinIR: SwinIRConfig(width=8, depths=(2,), heads=(2,), window=4),
     NAFNet: NAFNetConfig(width=4, encoders=(1, 1), middle=1, decoders=(1, 1)),
+    Guided: GuidedConfig(prior=PriorConfig(source=str(small_tae(width=8))), width=8),
 }
 """A small configuration of each: a new member of `ALL` needs its own."""
 
@@ -44,9 +49,13 @@ NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(AnyNetworkConfig)
 
 every_network = pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 every_local_network = pytest.mark.parametrize(
-    "kind", [kind for kind in ALL if kind is not NAFNet], ids=lambda kind: kind.__name__
+    "kind", [kind for kind in ALL if kind not in (NAFNet, Guided)], ids=lambda kind: kind.__name__
 )
-"""All but NAFNet, whose channel attention averages over the whole image: cut otherwise, all of it changes."""
+"""All but NAFNet, whose channel attention averages over the whole image, and Guided, whose prior may normalise over it:
+cut otherwise, all of it changes."""
+every_network_with_a_skip = pytest.mark.parametrize(
+    "kind", [kind for kind in ALL if "skip" in kind.Config.model_fields], ids=lambda kind: kind.__name__
+)
 
 
 def images(*size: int, count: int = 1) -> torch.Tensor:
@@ -96,7 +105,7 @@ def test_building_leaves_the_global_state_of_randomness_alone(kind: Kind) -> Non
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@every_network
+@every_network_with_a_skip
 @pytest.mark.parametrize("skip", [True, False])
 @torch.inference_mode()
 def test_with_a_silent_last_layer_the_skip_alone_is_left(kind: Kind, skip: bool) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unseen.backgrounds import Backgrounds, BackgroundsConfig
-    from unseen.checkpoints import load
     from unseen.data import Pairs
     from unseen.degradations import Rain
     from unseen.errors import UnseenError
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from unseen.networks import ResNet, ResNetConfig, UNet, UNetConfig
     from unseen.pair_folder import PairFolder, PairFolderConfig
     from unseen.ranges import Choice, Range
+    from unseen.restoration import load
     from unseen.rows import summarise
     from unseen.seeding import generator
     from unseen.study.run import run_study
@@ -52,7 +52,7 @@ _HOMES = {
     "UnseenError": "unseen.errors",
     "evaluate": "unseen.evaluation.evaluate",
     "generator": "unseen.seeding",
-    "load": "unseen.checkpoints",
+    "load": "unseen.restoration",
     "open_model": "unseen.models",
     "read_image": "unseen.images",
     "run_study": "unseen.study.run",

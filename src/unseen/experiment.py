@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import Field, model_validator
 
+from unseen import priors
 from unseen.backgrounds import BackgroundsConfig
 from unseen.data import PairsConfig
 from unseen.degradations import AnyDegradation, Degradation, Mixture, Rain, essence
@@ -175,6 +176,8 @@ class Experiment(Frozen):
         for backgrounds in (value["backgrounds"], *value["backgrounds"].get("parts", ())):
             del backgrounds["source"]
         value["degradation"] = essence(value["degradation"], {"name"})
+        value["network"] = priors.essence(value["network"])
+        value["recipe"] = priors.essence(value["recipe"])
         if "degradation" in value.get("schedules", {}):
             value["schedules"]["degradation"] = essence(value["schedules"]["degradation"], {"name"})
         value.pop("start_from", None)

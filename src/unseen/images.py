@@ -68,13 +68,13 @@ def read_image(path: str | Path) -> Bytes:
     Raises `ImageError` if the file is missing, not a readable file, not an image, damaged, cut short or too large.
     """
     path = Path(path)
-    with _opened(path) as image:
+    with opened_image(path) as image:
         return _rgb(ImageOps.exif_transpose(image), path)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """(h, w) in pixels as `read_image` would return them, from the header alone. Raises `ImageError`."""
-    with _opened(Path(path)) as image:
+    with opened_image(Path(path)) as image:
         width, height = image.size
         return (width, height) if image.getexif().get(0x0112) in _ROTATED else (height, width)
 
@@ -85,7 +85,7 @@ def image_hash(path: str | Path) -> bytes:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
-        raise ImageError(f"Cannot read {path}: {_cause(error)}") from error
+        raise ImageError(f"Cannot read {path}: {cause_of(error)}") from error
 
 
 def write_image(path: str | Path, image: NDArray[Any]) -> None:
@@ -108,7 +108,7 @@ def write_image(path: str | Path, image: NDArray[Any]) -> None:
             picture.save(file, file_format, **options)
         os.replace(temporary, path)
     except OSError as error:
-        raise ImageError(f"Cannot write {path}: {_cause(error)}") from error
+        raise ImageError(f"Cannot write {path}: {cause_of(error)}") from error
     except ValueError as error:
         raise ImageError(f"Cannot write {path} as {file_format}: {error}.") from error
     finally:
@@ -129,7 +129,7 @@ def find_images(folder: str | Path, recursive: bool = True) -> list[Path]:
         raise DataError(f"{folder} is not a folder. Give the path of the folder that holds the images.")
 
     def unreadable(error: OSError) -> None:
-        raise DataError(f"Cannot list folder {error.filename}: {_cause(error)}") from error
+        raise DataError(f"Cannot list folder {error.filename}: {cause_of(error)}") from error
 
     found: list[Path] = []
     others: Counter[str] = Counter()
@@ -152,7 +152,7 @@ def find_images(folder: str | Path, recursive: bool = True) -> list[Path]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened_image(path: Path) -> Iterator[Image.Image]:
     """The file with its header read and its size checked; whatever fails inside becomes an `ImageError`."""
     try:
         mode = path.stat().st_mode
@@ -173,7 +173,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             f"(read are {', '.join(_READ)})."
         ) from error
     except OSError as error:
-        raise ImageError(f"Cannot read {path}: {_cause(error)}") from error
+        raise ImageError(f"Cannot read {path}: {cause_of(error)}") from error
     # Decoders answer damaged files with almost any exception: struct.error, SyntaxError, EOFError, ValueError, ...
     except Exception as error:
         raise ImageError(f"Cannot read {path}: damaged image ({str(error) or type(error).__name__}).") from error
@@ -241,7 +241,7 @@ def _as_bytes(image: NDArray[Any], path: Path) -> Bytes:
     return to_bytes(np.ascontiguousarray(array))
 
 
-def _cause(error: OSError) -> str:
+def cause_of(error: OSError) -> str:
     """One clear sentence for an error of the operating system or of a decoder."""
     if isinstance(error, FileNotFoundError):
         return "no such file."

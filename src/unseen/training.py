@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,6 +199,10 @@ def train(
                 one, other = restored.chunk(2)
                 loss = (recipe.loss(one, batch) + recipe.loss(other, twins)) / 2
                 loss = loss + same(one, other, None if regulariser.features is None else regulariser.features.chunk(2))
+            if hasattr(network, "auxiliary"):
+                seen = batch if twins is None else replace(batch, clean=torch.cat((batch.clean, twins.clean)))
+                more = network.auxiliary(seen)
+                loss = loss if more is None else loss + more
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(loss)
             if recipe.clip is not None:

@@ -13,6 +13,7 @@ from unseen.cli import (
     leaks,
     map,
     preview,
+    prior,
     probe,
     restore,
     study,
@@ -23,6 +24,6 @@ from unseen.cli import (
 from unseen.cli.app import app, main
 
 __all__ = [
-    "app", "balance", "complexity", "doctor", "evaluate", "gallery", "leaderboard", "leaks", "main", "map", "preview",
-    "probe", "restore", "study", "suite", "toy", "train",
+    "app", "balance", "complexity", "doctor", "evaluate", "gallery", "leaderboard", "leaks", "main", "map",
+    "preview", "prior", "probe", "restore", "study", "suite", "toy", "train",
 ]  # fmt: skip

@@ -1,87 +1,281 @@
-"""`unseen restore`: Restore images."""
+"""`unseen restore`: images, folders and videos."""
 
-import time
+import sys
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unseen.cli.app import Json, app, progress_bar, say, show
-from unseen.errors import ConfigError, UnseenError
+from unseen.cli.app import Json, app, duration, progress_bar, say, show
+from unseen.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable
+
+    from unseen.models import Model
+    from unseen.restoration import Job, Result, Tiler
+
+STDIN = "-"
 
 
 @app.command()
 def restore(
-    files: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="A checkpoint, or a run's folder.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the restored images.")] = Path("restored"),
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Images, videos, folders of them, patterns in quotes; - reads one image from stdin."),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Shipped weights by name, a run's folder, or any model file.", show_default="rain"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Folder for what is restored; for a single file, also its name.",
+            show_default="restored; stdout for -",
+        ),
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(help="1 is what the model makes of it, 0 the input, between them a blend.", min=0, max=1)
+    ] = 1.0,
+    mask: Annotated[bool, typer.Option("--mask", help="Also write NAME-mask.png: white where it changed.")] = False,
+    difference: Annotated[
+        bool, typer.Option("--difference", help="Also write NAME-difference.png: what was taken out, four times.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Restore again what is already in the output folder.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Allow model files that execute code.")] = False,
     json_: Json = False,
 ) -> None:
-    """Restore images with a trained network; what is done already is skipped.
+    """Restore images and videos; what is done already is skipped. Size, metadata and depth are kept.
 
-    Example: `unseen restore rainy.jpg --model runs/0123456789ab -o restored/`
+    Example: `unseen restore rainy.jpg holiday/ "scans/**/*.tif" -o restored/`
     """
-    from unseen.checkpoints import load_checkpoint, restorer
-    from unseen.experiment import best_device, has_bf16
-    from unseen.images import EXTENSIONS, find_images, read_image, write_image
-    from unseen.restoration import restore_image
+    from unseen.experiment import best_device
+    from unseen.restoration import find_jobs
 
     if device not in ("auto", "cpu", "cuda", "mps"):
         raise ConfigError(f"--device is auto, cpu, cuda or mps, not {device!r}.")
     chosen = best_device() if device == "auto" else device
     if chosen not in ("cpu", best_device()):
         raise ConfigError(f"--device is {chosen}, and torch sees no such device here: use cpu or auto.")
-    checkpoint = load_checkpoint(model, chosen)
-    network = restorer(checkpoint.network, chosen, "mixed" if has_bf16(chosen) else "fp32")
-    jobs: list[tuple[Path, Path]] = []
-    for path in files:
-        if path.is_dir():
-            inside = path.resolve() in out.resolve().parents  # what was restored before is not an input
-            found = [image for image in find_images(path) if not (inside and out.resolve() in image.resolve().parents)]
-            jobs += [(image, out / image.relative_to(path)) for image in found]
-        else:
-            jobs.append((path, out / path.name))
-    targets: dict[Path, Path] = {}
-    for number, (source, target) in enumerate(jobs):
-        target = (
-            target
-            if target.suffix.lower() in EXTENSIONS and target.suffix.lower() != ".gif"
-            else target.with_suffix(".png")
-        )
-        jobs[number] = (source, target)
-        if target.resolve() == source.resolve():
-            raise ConfigError(f"{source} would be overwritten by its restored image. Choose another folder with -o.")
-        if target in targets:
-            raise ConfigError(
-                f"{targets[target]} and {source} would both be written to {target}. Restore them to different folders."
+    piped = STDIN in files
+    if piped:
+        _check_pipe(files, out, mask or difference, json_)
+    with TemporaryDirectory() if piped else nullcontext("") as folder:
+        if piped:
+            source = _from_stdin(Path(folder))
+            jobs = find_jobs(
+                [str(source)], out or source.with_name(f"restored{source.suffix}"), mask=mask, difference=difference
             )
-        targets[target] = source
-    results: list[dict[str, Any]] = []
-    began, failed = time.monotonic(), 0
-    with progress_bar(json_) as draw:
-        for number, (source, target) in enumerate(jobs, 1):
-            result: dict[str, Any] = {"input": source, "output": target, "status": "skipped", "message": None}
-            if overwrite or not target.exists():
-                try:
-                    write_image(target, restore_image(network, read_image(source)))
-                    result["status"] = "restored"
-                except UnseenError as error:
-                    result |= {"status": "failed", "output": None, "message": str(error)}
-                    failed += 1
-                    say(f"Error: {error}")
-            results.append(result)
-            draw("restore", number, len(jobs), source.name)
-    seconds = time.monotonic() - began
-    restored = sum(result["status"] == "restored" for result in results)
+        else:
+            jobs = find_jobs(files, out or Path("restored"), mask=mask, difference=difference)
+        opened, tiler = _opened(model, chosen, trust, strength)
+        outcome = _Outcome(jobs, opened, chosen, quiet=json_, hidden=folder)
+        interrupted = False
+        try:
+            _run(jobs, tiler, outcome, overwrite, json_)
+        except KeyboardInterrupt:
+            interrupted = True
+        if piped and out is None and outcome.count("restored"):
+            sys.stdout.buffer.write(jobs[0].target.read_bytes())
+            sys.stdout.buffer.flush()
     if json_:
-        show({"model": checkpoint.path, "device": chosen, "seconds": seconds, "images": results})
-    else:
-        rate = f", {restored / seconds:.1f} a second on {chosen}" if restored else ""
-        say(f"{restored} restored{rate}, {len(jobs) - restored - failed} skipped, {failed} failed. They are in {out}.")
-    if failed:
+        show(outcome.as_json())
+    if interrupted:
+        say(f"Interrupted. {outcome.sentence()} What is restored is whole; the same command goes on from there.")
+        raise typer.Exit(130)
+    if not json_:
+        say(outcome.sentence() if piped else f"{outcome.sentence()} They are in {out or 'restored'}.")
+    if outcome.count("failed") or outcome.count("left"):
         raise typer.Exit(1)
+
+
+def _check_pipe(files: list[str], out: Path | None, beside: bool, json_: bool) -> None:
+    if len(files) > 1:
+        raise ConfigError("- is one image from stdin, and goes alone: name other files in another call.")
+    if out is None and json_:
+        raise ConfigError("The image goes to stdout, and so would the JSON. Name a file for the image with -o.")
+    if out is None and beside:
+        raise ConfigError("--mask and --difference write files beside the image: name one with -o.")
+    if out is None and sys.stdout.isatty():
+        raise ConfigError("The image would be printed on this terminal. Name a file with -o, or redirect: > out.jpg")
+
+
+def _from_stdin(folder: Path) -> Path:
+    """The image that comes in through stdin, as a file with the suffix of its format."""
+    from unseen.restoration.picture import suffix_of
+
+    path = folder / "stdin"
+    path.write_bytes(sys.stdin.buffer.read())
+    try:
+        return path.rename(path.with_suffix(suffix_of(path)))
+    except ImageError as error:
+        raise ImageError(str(error).replace(str(path), "stdin")) from error
+
+
+def _opened(source: str | None, device: str, trust: bool, strength: float) -> "tuple[Model, Tiler]":
+    from unseen.evaluation.baselines import BASELINES
+    from unseen.models import Model, open_model
+    from unseen.restoration import tiler_for
+    from unseen.shipped import find_model
+
+    if source in BASELINES:
+        model = Model(name=source, restore=BASELINES[source], kind="baseline")
+    else:
+        model = open_model(find_model(source), device=device, trust=trust)
+    config = None if model.experiment is None else model.experiment.network
+    return model, tiler_for(model.restore, device, config, strength=strength)
+
+
+def _run(jobs: "list[Job]", tiler: "Tiler", outcome: "_Outcome", overwrite: bool, quiet: bool) -> None:
+    """Images first, in their order, then videos."""
+    from unseen.restoration import Result, restore_files, restore_video
+    from unseen.restoration.picture import is_full
+    from unseen.restoration.run import failed
+
+    waiting = []
+    for job in jobs:
+        if job.is_done and not overwrite:
+            outcome.add(Result(job, "skipped"))
+        else:
+            waiting.append(job)
+    images = [job for job in waiting if not job.is_video]
+    outcome.start()
+    with progress_bar(quiet) as draw:
+        done = 0
+
+        def drawn(result: "Result") -> None:
+            nonlocal done
+            done += 1
+            outcome.add(result)
+            draw("restore", done, len(images), result.job.source.name)
+
+        results = restore_files(images, tiler, drawn)
+        if any(result.status == "left" for result in results):
+            return
+        for job in waiting:
+            if not job.is_video:
+                continue
+            try:
+                report = _frames(draw, job.source.name)
+                video = restore_video(job.source, job.target, tiler, report)
+            except Exception as error:
+                outcome.add(failed(job, error))
+                if is_full(error):
+                    return
+                continue
+            result = Result(job, "restored", None, video.notes, video.width, video.height)
+            outcome.add(
+                result,
+                frames=video.frames,
+                flicker={
+                    "before": video.flicker.before,
+                    "after": video.flicker.after,
+                    "added": video.flicker.added,
+                },
+            )
+
+
+def _frames(draw: "Callable[[str, int, int, str], None]", name: str) -> "Callable[[int, int], None]":
+    return lambda done, total: draw(name, done, total, "frames")
+
+
+class _Outcome:
+    """What became of each job, and how fast. `hidden` is a folder that people need not read of."""
+
+    def __init__(self, jobs: "list[Job]", model: "Model", device: str, *, quiet: bool, hidden: str) -> None:
+        from unseen.restoration import Result
+
+        self.jobs, self.model, self.device, self.quiet, self.hidden = jobs, model, device, quiet, hidden
+        self.results: dict[Any, Result] = {job: Result(job) for job in jobs}
+        self.more: dict[Any, dict[str, Any]] = {}
+        self.start()
+
+    def start(self) -> None:
+        """The clock starts: what is skipped and the opening of the model take no part in the rate."""
+        from unseen.restoration.run import Rate
+
+        self.rate = Rate()
+
+    def add(self, result: "Result", frames: int = 1, **more: Any) -> None:
+        """Any: what is known of a video alone."""
+        self.results[result.job] = result
+        self.more[result.job] = more | ({"frames": frames} if more else {})
+        name = self._shown(str(result.job.source))
+        if result.status == "restored":
+            self.rate.add(result.width, result.height, frames)
+        if result.status == "failed":
+            say(f"Error: {self._shown(result.message or '')}")
+        elif result.notes and not self.quiet:
+            say(f"{name}: {'; '.join(result.notes)}.")
+        if more and not self.quiet:
+            flicker = more["flicker"]
+            say(
+                f"{name}: {frames} frames; from one to the next pixels changed by {flicker['before']:.4f} of 1 before, "
+                f"{flicker['after']:.4f} after; {flicker['added']:.4f} is new."
+            )
+
+    def count(self, status: str) -> int:
+        return sum(result.status == status for result in self.results.values())
+
+    def sentence(self) -> str:
+        restored, skipped, failed, left = map(self.count, ("restored", "skipped", "failed", "left"))
+        rate = ""
+        if restored:
+            seconds = self.rate.seconds
+            rate = (
+                f" in {duration(seconds)}, {self.rate.images / seconds:.3g} images and "
+                f"{self.rate.megapixels / seconds:.3g} megapixels a second on {self._device_name()}"
+            )
+        rest = f", {left} not tried" if left else ""
+        return f"{restored} restored{rate}, {skipped} skipped, {failed} failed{rest}."
+
+    def as_json(self) -> dict[str, Any]:
+        seconds = self.rate.seconds
+        return {
+            "model": self.model.path or self.model.name,
+            "device": self.device,
+            "device_name": self._device_name(),
+            "seconds": seconds,
+            "images_per_second": self.rate.images / seconds,
+            "megapixels_per_second": self.rate.megapixels / seconds,
+            "restored": self.count("restored"),
+            "skipped": self.count("skipped"),
+            "failed": self.count("failed"),
+            "left": self.count("left"),
+            "images": [self._line(self.results[job]) for job in self.jobs],
+        }
+
+    def _line(self, result: "Result") -> dict[str, Any]:
+        job, there = result.job, result.status in ("restored", "skipped")
+        message = None if result.message is None else self._shown(result.message)
+        return {
+            "input": self._shown(str(job.source)),
+            "output": job.target if there else None,
+            "mask": job.mask if there else None,
+            "difference": job.difference if there else None,
+            "status": result.status,
+            "message": message,
+            "notes": result.notes,
+            **({"width": result.width, "height": result.height} if result.status == "restored" else {}),
+            **self.more.get(job, {}),
+        }
+
+    def _device_name(self) -> str:
+        from unseen.training import processor
+
+        if self.device == "cuda":
+            import torch
+
+            return torch.cuda.get_device_name()
+        return "the Apple GPU" if self.device == "mps" else processor()
+
+    def _shown(self, text: str) -> str:
+        return text.replace(f"{self.hidden}/", "") if self.hidden else text

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from unseen.networks.base import NetworkConfig
+from unseen.networks.guided import Guided, GuidedConfig
 from unseen.networks.nafnet import NAFNet, NAFNetConfig
 from unseen.networks.padding import pad_to_multiple
 from unseen.networks.prenet import PReNet, PReNetConfig
@@ -14,7 +15,7 @@ from unseen.networks.unet import UNet, UNetConfig
 from unseen.ranges import one_of
 from unseen.seeding import seeded
 
-ALL = (ResNet, UNet, PReNet, SwinIR, NAFNet)
+ALL = (ResNet, UNet, PReNet, SwinIR, NAFNet, Guided)
 
 if TYPE_CHECKING:
     AnyNetworkConfig = NetworkConfig
@@ -31,6 +32,8 @@ def build(config: NetworkConfig, seed: int) -> nn.Module:
 __all__ = [
     "ALL",
     "AnyNetworkConfig",
+    "Guided",
+    "GuidedConfig",
     "NAFNet",
     "NAFNetConfig",
     "NetworkConfig",

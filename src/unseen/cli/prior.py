@@ -1,0 +1,162 @@
+"""`unseen prior`: what content priors can draw."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unseen.cli.app import Json, app, progress_bar, say, show
+from unseen.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas
+
+    from unseen.evaluation.ceiling import Ceiling
+    from unseen.priors import Prior
+    from unseen.report.prior import Found
+
+prior_app = typer.Typer(help="Content priors: pretrained autoencoders, and what they can draw.", no_args_is_help=True)
+app.add_typer(prior_app, name="prior")
+
+
+@prior_app.command("check")
+def check(
+    prior: Annotated[
+        str, typer.Argument(help="A folder of diffusers, a folder or file of the TAESD family, or hub:owner/name.")
+    ],
+    on: Annotated[str, typer.Option(help="Folder of clean images, or embedded.")] = "embedded",
+    limit: Annotated[int | None, typer.Option(help="Only the first so many images.", min=1)] = None,
+    holdout: Annotated[
+        int, typer.Option(help="Only the last so many images of the folder, held out of training (0: all).", min=0)
+    ] = 0,
+    degradation: Annotated[
+        list[str] | None, typer.Option(help="A named degradation; repeatable (default: medium and gaussian25).")
+    ] = None,
+    scale: Annotated[float, typer.Option(help="Multiplies sizes in pixels: streaks, kernels; noise has none.")] = 0.5,
+    size: Annotated[int, typer.Option(help="Images are cut to their centre, pixels a side.", min=1, max=4096)] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of the degradations.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the page and the rows.")] = Path("prior"),
+    json_: Json = False,
+) -> None:
+    """Measure the ceiling of a prior: how well it gives images back, clean and degraded, and what that costs.
+
+    Writes a page with the figures and pictures before and after. Degraded images are judged against themselves (how
+    far they lie from what the prior can draw) and against the clean ones (what of the degradation does not pass).
+
+    Example: `unseen prior check weights/taef2 --on photos/ --limit 48 -o taef2/`
+    """
+    from unseen.backgrounds import Backgrounds, BackgroundsConfig
+    from unseen.degradations import preset
+    from unseen.evaluation.ceiling import RECONSTRUCTION, ceiling, pictures
+    from unseen.evaluation.suites import Suite
+    from unseen.experiment import best_device
+    from unseen.priors import PriorConfig, open_prior
+    from unseen.report.prior import Found, Shot, numbers, sentences, write_prior
+
+    if device not in ("auto", "cpu", "cuda", "mps"):
+        raise ConfigError(f"--device is auto, cpu, cuda or mps, not {device!r}.")
+    names = list(dict.fromkeys(["medium", "gaussian25"] if degradation is None else degradation))
+    suites = [Suite(name="clean"), *(Suite(name=name, degradation=preset(name, scale)) for name in names)]
+    opened = open_prior(PriorConfig(source=prior), best_device() if device == "auto" else device)
+    part = "test" if holdout or on == "embedded" else "train"
+    images = Backgrounds(BackgroundsConfig(source=on, holdout=holdout, part=part))
+    count = suites[0].size(images, limit)
+    done = 0
+    with progress_bar(json_) as draw:
+
+        def progress(suite: str, more: int) -> None:
+            nonlocal done
+            done += more
+            draw("images", done, count * len(suites), suite)
+
+        measured = ceiling(opened, images, suites, crop=size, limit=limit, seed=seed, progress=progress)
+        wanted = _wanted(measured.rows[measured.rows.experiment == RECONSTRUCTION], [suite.name for suite in suites])
+        drawn = pictures(opened, images, suites, [(suite, image) for _, suite, image in wanted], crop=size, seed=seed)
+    titles = [title for title, *_ in wanted]
+    found = Found(
+        name=opened.name,
+        on=Path(on).name or on,
+        images=count,
+        facts=_facts(opened, measured, prior, size),
+        rows=measured.rows,
+        encoding=measured.encoding,
+        decoding=measured.decoding,
+        shots=tuple(
+            Shot(title, one.suite, one.before, one.after, one.clean) for title, one in zip(titles, drawn, strict=True)
+        ),
+        command=f"unseen prior check {prior} --on {on}",
+    )
+    page, said = write_prior(found, out), sentences(found)
+    if json_:
+        show(
+            {
+                "prior": opened.name,
+                "content": opened.content,
+                "stride": opened.stride,
+                "channels": opened.channels,
+                "discrete": opened.discrete,
+                "parameters": _size(opened),
+                "images": count,
+                "sentences": said,
+                **numbers(found),
+                "seconds_per_megapixel": {"encode": measured.encoding, "decode": measured.decoding},
+                "peak_memory": measured.memory,
+                "codes_used": measured.codes_used,
+                "page": page,
+                "files": [out / "prior.parquet"],
+            }
+        )
+        return
+    _print(found)
+    for sentence in said:
+        say(sentence)
+    print(page)
+
+
+def _wanted(rows: "pandas.DataFrame", suites: list[str]) -> list[tuple[str, str, str]]:
+    """Title, suite and name of the images to show: of the clean ones the worst and the median, and the latter again
+    under each degradation."""
+    own = rows[(rows.metric == "psnr_rgb") & (rows.suite == suites[0])].sort_values(["value", "image"])
+    names = own["image"].tolist()
+    middle = names[len(names) // 2]
+    shown = [("the median image", suite, middle) for suite in suites]
+    return shown if len(names) == 1 else [("the worst image", suites[0], names[0]), *shown]
+
+
+def _size(prior: "Prior") -> int:
+    return sum(weight.numel() for weight in prior.parameters())
+
+
+def _facts(prior: "Prior", measured: "Ceiling", source: str, size: int) -> tuple[tuple[str, str], ...]:
+    memory = "not told by this system" if measured.memory is None else f"{measured.memory / 2**20:,.0f} MiB"
+    where = "on the device" if next(prior.parameters()).device.type == "cuda" else "of the whole process"
+    latents = f"{prior.channels} channels, a column for every {prior.stride} x {prior.stride} pixels"
+    facts = [
+        ("source", source),
+        ("content", prior.content),
+        ("latents", f"{latents}; {'discrete' if prior.discrete else 'continuous'}"),
+        ("parameters", f"{_size(prior):,}"),
+        ("peak memory", f"{memory} {where}"),
+        ("images", f"cut to their centre, at most {size} pixels a side"),
+    ]
+    if prior.codebook is not None:
+        facts.append(("codes met", f"{measured.codes_used:,} of {len(prior.codebook.weight):,}"))
+    return tuple(facts)
+
+
+def _print(found: "Found") -> None:
+    """The table of reconstructions, for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from unseen.report.prior import RECONSTRUCTED, table
+
+    heads, body = table(found.lines("reconstruction"), RECONSTRUCTED)
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for head in heads:
+        shown.add_column(head, justify="right" if head else "left")
+    for line in body:
+        shown.add_row(*line)
+    Console(stderr=True, width=None if sys.stderr.isatty() else 120, markup=False).print(shown)

@@ -1,0 +1,153 @@
+"""A restorer that a content prior holds on the manifold of images: a trained encoder before a frozen decoder.
+
+After Hu et al., arXiv 2502.12600, who tune an encoder before the decoder of a VQGAN; the details are our reading. What
+the decoder cannot draw cannot pass, rain least of all, and neither can detail finer than the prior knows. Two ways to
+win that back: a gate that chooses, per pixel, between the image as it came and as it was decoded, and features of the
+encoder that are led past the latents into the decoder, as much as a dial says (after Zhou et al., "Towards Robust Blind
+Face Restoration with Codebook Lookup Transformer", NeurIPS 2022, Eq. 5).
+
+Checkpoints hold the encoder, the gate and the ways past, never the prior: it is opened where the network runs, by its
+configuration, and must be the same then.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from unseen.networks.base import NetworkConfig
+from unseen.networks.padding import pad_to_multiple
+from unseen.priors import Prior, PriorConfig, Tap, blank, open_prior
+from unseen.types import Batch, Images
+
+
+class GuidedConfig(NetworkConfig):
+    """`gate`: choose per pixel between the input and the decoded image, with three convolutions of `width` channels
+    that see both and their difference; without it the decoded image is the result. `features`: lead the encoder's
+    features into the decoder with this weight in [0, 1] (None: there is no such way); after training it is a dial
+    between the prior (0) and fidelity. `latent`: the weight, in training, of the distance between the latents and those
+    of the clean image (METHOD's figure, and our suggestion, is 0.1).
+    """
+
+    kind: Literal["Guided"] = "Guided"
+    prior: PriorConfig
+    gate: bool = True
+    width: int = Field(default=16, ge=1, le=4096)
+    features: float | None = Field(default=None, ge=0, le=1)
+    latent: float = Field(default=0.0, ge=0)
+
+    def build(self) -> "Guided":
+        return Guided(self)
+
+
+class Guided(nn.Module):
+    """RGB in [0, 1] to RGB, the same size; any size from 1 x 1. The output is not clipped.
+
+    `encoder` starts as the prior's own and is trained. The gate starts at one half everywhere, whatever it sees: there
+    both images, and the choice between them, get the strongest gradients, while a gate that starts shut would not learn
+    to open (its gradient falls as g (1 - g)). The ways past the latents start by adding nothing. So fresh weights
+    depend on the seed in the gate's and the ways' first layers alone.
+
+    `features` may be set at any time, to a weight in [0, 1]. Built on the meta device, nothing of the prior is read
+    before the first image.
+    """
+
+    Config: ClassVar = GuidedConfig
+    first: str = "encoder.0"
+    last: str = "gate.4"
+
+    def __init__(self, config: GuidedConfig) -> None:
+        super().__init__()
+        self.config = config
+        with torch.device("meta"):
+            plan = blank(config.prior.architecture)
+        self.multiple, self.taps = plan.stride, plan.taps if config.features is not None else ()
+        self.features = config.features or 0.0
+        described = torch.empty(0).is_meta
+        self.encoder = plan.encoder if described else copy.deepcopy(open_prior(config.prior).encoder)
+        self.encoder.requires_grad_(True).train()
+        self.ways = nn.ModuleList(map(_way, self.taps))
+        self.gate = _gate(config.width) if config.gate else None
+        self.first = f"encoder.{plan.first}"
+        self.last = "gate.4" if config.gate else f"encoder.{plan.last}"
+        self._latents: Tensor | None = None
+
+    def forward(self, degraded: Images) -> Images:
+        height, width = degraded.shape[-2:]
+        prior = open_prior(self.config.prior, degraded.device)
+        with self._ways_open(prior):
+            latents = self.encoder(pad_to_multiple(degraded, self.multiple))
+            decoded = prior.decode(latents)[..., :height, :width]
+        self._latents = latents if self.training and self.config.latent else None
+        if self.gate is None:
+            return decoded
+        seen = torch.cat([degraded, decoded, (degraded - decoded).abs()], 1)
+        share = torch.sigmoid(self.gate(seen))
+        return share * degraded + (1 - share) * decoded
+
+    def auxiliary(self, batch: Batch) -> Float[Tensor, ""] | None:
+        """What is to be added to the loss of the last forward pass in training: `latent` times the mean of |latents -
+        encode(clean)|; None where there is nothing. Of a prior with a codebook, the clean latents are its codes."""
+        latents, self._latents = self._latents, None
+        if latents is None:
+            return None
+        with torch.no_grad():
+            wanted = open_prior(self.config.prior, batch.clean.device).encode(batch.clean)
+        return self.config.latent * (latents.float() - wanted).abs().mean()
+
+    @contextmanager
+    def _ways_open(self, prior: Prior) -> Iterator[None]:
+        """The encoder's features are kept as it makes them, and enter the decoder's where they have the same size."""
+        kept: dict[int, Tensor] = {}
+
+        def keep(stride: int) -> Any:
+            def hook(module: nn.Module, inputs: Any, features: Tensor) -> None:
+                kept[stride] = features
+
+            return hook
+
+        def join(stride: int, way: nn.Module) -> Any:
+            def hook(module: nn.Module, inputs: Any, features: Tensor) -> Tensor:
+                return features + self.features * way(torch.cat([kept[stride], features], 1))
+
+            return hook
+
+        with ExitStack() as hooks:
+            for tap, way in zip(self.taps, self.ways, strict=True):
+                source, goal = self.encoder.get_submodule(tap.encoder), prior.decoder.get_submodule(tap.decoder)
+                hooks.enter_context(source.register_forward_hook(keep(tap.stride)))
+                hooks.enter_context(goal.register_forward_hook(join(tap.stride, way)))
+            yield
+
+
+def _gate(width: int) -> nn.Sequential:
+    gate = nn.Sequential(
+        nn.Conv2d(9, width, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, 1, 3, padding=1),
+    )
+    _silence(gate[-1])
+    return gate
+
+
+def _way(tap: Tap) -> nn.Sequential:
+    """From both features at a tap to what is added to the decoder's."""
+    way = nn.Sequential(
+        nn.Conv2d(tap.encoder_channels + tap.decoder_channels, tap.decoder_channels, 1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(tap.decoder_channels, tap.decoder_channels, 1),
+    )
+    _silence(way[-1])
+    return way
+
+
+def _silence(layer: nn.Module) -> None:
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)

@@ -1,0 +1,121 @@
+"""Priors in diffusers' folder format: `AutoencoderKL` and `VQModel`. Needs the extra `priors`.
+
+Diffusers takes images in [-1, 1]. The latent of an `AutoencoderKL` is the mean of what its encoder says, less
+`shift_factor`, times `scaling_factor` (about unit variance); of a `VQModel` it is left as its codebook has it.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from unseen.errors import CheckpointError
+from unseen.priors.base import Codebook, Prior, Tap
+from unseen.priors.files import missing_extra
+
+if TYPE_CHECKING:
+    from unseen.types import Images
+
+CLASSES = ("AutoencoderKL", "VQModel")
+
+
+class Encoder(nn.Module):
+    """From images in [0, 1]. `project` is the 1 x 1 convolution after the encoder, where there is one."""
+
+    def __init__(self, body: nn.Module, project: nn.Module | None, channels: int, scale: float, shift: float) -> None:
+        super().__init__()
+        self.body, self.project = body, project
+        self.channels, self.scale, self.shift = channels, scale, shift
+
+    def forward(self, images: "Images") -> Tensor:
+        features = self.body(images * 2 - 1)
+        if self.project is not None:
+            features = self.project(features)
+        return (features[:, : self.channels] - self.shift) * self.scale
+
+
+class Decoder(nn.Module):
+    """To images in [0, 1]. With `spatial` its normalisations look at the latents (MoVQ)."""
+
+    def __init__(self, body: nn.Module, project: nn.Module | None, scale: float, shift: float, spatial: bool) -> None:
+        super().__init__()
+        self.body, self.project = body, project
+        self.scale, self.shift, self.spatial = scale, shift, spatial
+
+    def forward(self, latents: Tensor) -> Tensor:
+        latents = latents / self.scale + self.shift
+        features = latents if self.project is None else self.project(latents)
+        return self.body(features, latents if self.spatial else None) / 2 + 0.5
+
+
+def _class(name: str, source: object) -> Any:
+    """Any: the classes of diffusers have no common type. ConfigError where it is not installed."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of what it would rather have beside it
+            import diffusers
+
+            return getattr(diffusers, name)
+    except ImportError as error:
+        raise missing_extra(str(source)) from error
+
+
+def blank(config: Mapping[str, Any]) -> Prior:
+    """A prior as `config` has it, with fresh weights."""
+    settings = {key: value for key, value in config.items() if key != "class"}
+    return _wrapped(_class(config["class"], config["class"]).from_config(settings), config)
+
+
+def _wrapped(model: Any, config: Mapping[str, Any]) -> Prior:
+    settings, discrete = model.config, config["class"] == "VQModel"
+    scale, shift = (1.0, 0.0) if discrete else (settings.scaling_factor, settings.get("shift_factor") or 0.0)
+    widths = tuple(settings.block_out_channels)
+    codebook = None
+    if discrete:
+        codebook = Codebook(*model.quantize.embedding.weight.shape)
+        codebook.weight = model.quantize.embedding.weight
+    channels = codebook.weight.shape[1] if codebook is not None else settings.latent_channels
+    encoder = Encoder(model.encoder, model.quant_conv, channels, scale, shift)
+    spatial = settings.get("norm_type") == "spatial"
+    downs, ups = model.encoder.down_blocks, len(widths) - 1
+    return Prior(
+        json.dumps(dict(config), sort_keys=True, separators=(",", ":")),
+        encoder,
+        Decoder(model.decoder, model.post_quant_conv, scale, shift, spatial),
+        stride=2**ups,
+        channels=channels,
+        first="body.conv_in",
+        last="body.conv_out" if model.quant_conv is None else "project",
+        taps=tuple(
+            Tap(
+                2**level,
+                f"body.down_blocks.{level}.resnets.{len(downs[level].resnets) - 1}",
+                f"body.up_blocks.{ups - 1 - level}",
+                widths[level],
+                widths[level + 1],
+            )
+            for level in range(ups)
+        ),
+        codebook=codebook,
+    )
+
+
+def from_folder(folder: Path, config: Mapping[str, Any]) -> Prior:
+    """The prior in a folder whose `config.json` says `config`. Only safetensors are read. Raises CheckpointError."""
+    kind = _class(config["_class_name"], folder)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of faster ways to load large models
+            model = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False)
+    except Exception as error:  # files missing, cut short or of another model: an error for each
+        said = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{folder} does not hold the weights that its config.json describes, as safetensors ({said})."
+        ) from error
+    settings = {key: value for key, value in config.items() if not key.startswith("_")}
+    prior = _wrapped(model.to(torch.float32), {"class": config["_class_name"], **settings})
+    if broken := [name for name, value in prior.state_dict().items() if not value.isfinite().all()]:
+        raise CheckpointError(f"The weights in {folder} are not finite: {', '.join(broken[:3])}. Fetch them again.")
+    return prior

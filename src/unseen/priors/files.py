@@ -1,0 +1,131 @@
+"""Where a prior's files lie, and what they hold. Nothing in them is executed."""
+
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from unseen.backgrounds import expanded
+from unseen.errors import CheckpointError, ConfigError
+
+HUB = "hub:"
+"""What the name of a prior on the Hugging Face hub begins with: nothing else is ever fetched."""
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+"""The name that diffusers gives weights."""
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+_PATTERN = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:/([\w.-]+))?")
+
+
+def located(source: str) -> Path:
+    """The folder or file that a source names, on this machine; one of the hub is fetched there, once.
+
+    Of the hub: `hub:owner/name`, or `hub:owner/name/folder` for a folder in it. Raises ConfigError.
+    """
+    if source.startswith(HUB):
+        return _fetched(source)
+    path = expanded(source)
+    if not path.exists():
+        raise ConfigError(
+            f"There is no prior at {source}: expected a folder of diffusers, or one with an encoder's and a decoder's "
+            "weights of the TAESD family. One of the Hugging Face hub is named hub:owner/name (docs/priors.md)."
+        )
+    return path
+
+
+def _fetched(source: str) -> Path:
+    match = _PATTERN.fullmatch(source)
+    if match is None:
+        raise ConfigError(f"{source} is no name on the hub: expected hub:owner/name or hub:owner/name/folder.")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise missing_extra(source) from error
+    folder = match[2] or ""
+    inside = f"{folder}/" if folder else ""
+    try:
+        fetched = snapshot_download(match[1], allow_patterns=[f"{inside}config.json", f"{inside}{WEIGHTS}"])
+    except Exception as error:  # no network, no such name, no permission: the client has an error for each
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"{source} could not be fetched ({said}). Name a local folder, or try again.") from error
+    return Path(fetched) / folder
+
+
+def missing_extra(source: str) -> ConfigError:
+    return ConfigError(f"{source} needs the extra `priors`, which is not installed: pip install 'unseen[priors]'.")
+
+
+def model_config(folder: Path) -> dict[str, Any] | None:
+    """What `config.json` of a folder of diffusers says; None where there is none."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({error}). Fetch the folder again.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("_class_name"), str):
+        raise CheckpointError(f"{path} does not say which class of diffusers it is of (_class_name).")
+    return config
+
+
+def encoder_and_decoder(path: Path) -> tuple[Path, Path]:
+    """The two weight files of a prior of the TAESD family: those in a folder whose names say which is which, or those
+    that one of the two tells. Raises CheckpointError."""
+    if path.is_file():
+        stem = path.stem
+        if "decoder" not in stem and "encoder" not in stem:
+            raise CheckpointError(
+                f"{path} is one file, whose name says neither encoder nor decoder: name the folder that holds both."
+            )
+        names = [re.sub("(en|de)coder", which, stem) + path.suffix for which in ("encoder", "decoder")]
+        pair = path.with_name(names[0]), path.with_name(names[1])
+        if absent := [file for file in pair if not file.is_file()]:
+            raise CheckpointError(f"There is no {absent[0]}: encoder and decoder lie beside each other.")
+        return pair
+    found = []
+    for which in ("encoder", "decoder"):
+        files = sorted(file for file in path.iterdir() if which in file.stem and file.suffix in SUFFIXES)
+        if len(files) != 1:
+            seen = ", ".join(file.name for file in files) or "none"
+            raise CheckpointError(
+                f"{path} is no prior: expected a config.json of diffusers, or one weight file ({', '.join(SUFFIXES)}) "
+                f"with {which} in its name; found {seen}. Where there are several, name the file."
+            )
+        found.append(files[0])
+    return found[0], found[1]
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a weight file by name, in fp32. Only tensors are made of it: a pickle that asks for more is
+    refused. Raises CheckpointError."""
+    try:
+        if path.suffix == ".safetensors":
+            held: Any = load_file(path)
+        else:
+            with warnings.catch_warnings(action="ignore"):  # of old formats, and of what is about to be refused
+                held = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}).") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file, or is damaged ({error}). Fetch it again.") from error
+    except Exception as error:  # a hostile pickle can end in any error
+        raise CheckpointError(
+            f"{path} is no file of plain weights, or is damaged: unpickling it would need more than tensors, which is "
+            "refused and was not done. Save the state_dict() alone, or use safetensors."
+        ) from error
+    if not isinstance(held, dict) or not held or not all(isinstance(value, Tensor) for value in held.values()):
+        raise CheckpointError(f"{path} holds no weights by name: expected the state_dict() of an encoder or a decoder.")
+    weights = {str(name): value.float() for name, value in held.items()}
+    broken = [name for name, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(f"The weights in {path} are not finite: {', '.join(broken[:3])}. The file is damaged.")
+    return weights

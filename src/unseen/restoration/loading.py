@@ -1,0 +1,96 @@
+"""A model for images as they come: tensors, NumPy arrays and PIL images, each back as what it was."""
+
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from unseen.errors import ConfigError
+from unseen.models import Model, open_model
+from unseen.restoration.tiles import Tiler, tiler_for
+from unseen.shipped import find_model
+
+Array = TypeVar("Array", bound=np.ndarray)
+
+
+class ImageRestorer:
+    """Restores an image and gives back the same kind. `model` is what is known of the model.
+
+    - a tensor (b, 3, h, w) or (3, h, w), floating point in [0, 1]: at once, on the model's device, and back to its own;
+    - an array (h, w, 3), or (h, w) for grey: uint8, uint16, or floating point in [0, 1]; in tiles where it is large;
+    - a PIL image: grey stays grey, transparency is left as it is, other colours become RGB. It is taken as it is
+      stored: `ImageOps.exif_transpose` it first if it lies on its side.
+
+    ConfigError says what else was given.
+    """
+
+    def __init__(self, model: Model, tiler: Tiler) -> None:
+        self.model, self.tiler = model, tiler
+
+    @overload
+    def __call__(self, image: Tensor) -> Tensor: ...
+    @overload
+    def __call__(self, image: Array) -> Array: ...
+    @overload
+    def __call__(self, image: Image.Image) -> Image.Image: ...
+    def __call__(self, image: Any) -> Any:  # Any: the overloads say which
+        if isinstance(image, Tensor):
+            return self._tensor(image)
+        if isinstance(image, Image.Image):
+            return self._picture(image)
+        if isinstance(image, np.ndarray):
+            return self._array(image)
+        raise ConfigError(f"An image of {type(image).__name__}: expected a tensor, a NumPy array or a PIL image.")
+
+    def _tensor(self, image: Tensor) -> Tensor:
+        if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != 3:
+            raise ConfigError(
+                f"A tensor of {image.dtype}, {tuple(image.shape)}: expected floating point in [0, 1], (b, 3, h, w) or "
+                "(3, h, w). An array (h, w, 3) may be of 8 or 16 bits."
+            )
+        images = image if image.ndim == 4 else image[None]
+        with torch.inference_mode():
+            restored = self.model.restore(images.float()).clamp(0, 1).to(image.device, image.dtype)
+        return restored.reshape(image.shape)
+
+    def _array(self, image: NDArray[Any]) -> NDArray[Any]:
+        known = image.dtype in (np.uint8, np.uint16) or np.issubdtype(image.dtype, np.floating)
+        if not known or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or 0 in image.shape:
+            raise ConfigError(
+                f"An array of {image.dtype}, {image.shape}: expected uint8, uint16 or floating point in [0, 1], "
+                "(h, w, 3) or (h, w). A batch is a tensor (b, 3, h, w)."
+            )
+        stacked = image if image.ndim == 3 else image[..., None]
+        return self.tiler.restore(stacked[None])[0].reshape(image.shape)
+
+    def _picture(self, image: Image.Image) -> Image.Image:
+        if image.mode.startswith("I"):
+            restored = Image.fromarray(self._array(np.asarray(image).astype(np.uint16)))
+        else:
+            grey = image.mode in ("1", "L", "LA", "La")
+            clear = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+            whole = image.convert("RGBA") if clear else image
+            restored = Image.fromarray(self._array(np.asarray(whole.convert("L" if grey else "RGB"))))
+            if clear:
+                restored.putalpha(whole.getchannel("A"))
+        restored.info = {name: value for name, value in image.info.items() if name != "transparency"}
+        return restored
+
+
+def load(
+    source: str | Path | None = None, device: str = "cpu", precision: str = "fp32", *, trust: bool = False
+) -> ImageRestorer:
+    """A model for images: of the weights that come with the package by name (None: "rain"), or whatever `open_model`
+    opens.
+
+    `precision` is that of our own networks: "fp32", "mixed" (bf16 convolutions) or "auto" (mixed where `device`
+    multiplies bf16 in hardware). `trust` allows files that execute code.
+    ConfigError and CheckpointError say in one sentence what is wrong with the call, or with the file.
+    """
+    model = open_model(find_model(source), device=device, precision=precision, trust=trust)
+    config = None if model.experiment is None else model.experiment.network
+    return ImageRestorer(model, tiler_for(model.restore, device, config))

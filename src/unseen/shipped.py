@@ -1,0 +1,47 @@
+"""Weights that come with the package, and models by their names.
+
+They lie in the package's folder `weights`, one file a name: `weights/rain.safetensors` is "rain".
+"""
+
+import os
+import re
+from importlib.resources import files
+from pathlib import Path
+
+from unseen.errors import CheckpointError, ConfigError
+
+DEFAULT = "rain"
+"""What is used where no model is named."""
+
+
+def shipped() -> dict[str, Path]:
+    """The files of the weights that come with the package, by name."""
+    folder = Path(str(files("unseen"))) / "weights"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def find_model(source: str | Path | None = None) -> str | Path:
+    """What `source` stands for: the file of shipped weights of that name (None: "rain"), or `source` itself.
+
+    A name has no path separator, and there is no file or folder of that name, which would go first.
+    ConfigError where nothing is named and there is no default; CheckpointError where there is no such name.
+    """
+    known = shipped()
+    if source is None:
+        if DEFAULT in known:
+            return known[DEFAULT]
+        raise ConfigError(
+            f"This installation comes without weights for {DEFAULT!r}: name a model with --model. `unseen train` "
+            "trains one, and --model runs/ID takes it; docs/models.md says what else a model may be."
+        )
+    name = str(source)
+    is_name = not os.path.dirname(name) and os.sep not in name and not re.fullmatch(r"[\w.]+:[\w.]+", name)
+    if not is_name or Path(name).expanduser().exists():
+        return source
+    if name in known:
+        return known[name]
+    names = ", ".join(known) or "none in this installation"
+    raise CheckpointError(
+        f"There is no model {name!r}: no file or folder of that name, and no weights that come with the package "
+        f"({names}). Name a file, or the folder of a run."
+    )

@@ -1,0 +1,297 @@
+"""Content priors: what is read is what is used, nothing of it is trained, and nothing in a file is executed."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import save_file
+from torch.nn import functional
+from typer.testing import CliRunner
+
+from small_priors import small_chains, small_tae, small_weights
+from unseen.errors import CheckpointError, ConfigError
+from unseen.images import to_bytes, write_image
+from unseen.networks import GuidedConfig, build
+from unseen.priors import Prior, PriorConfig, PriorL1, blank, essence, open_prior
+from unseen.priors.files import located
+from unseen.seeding import generator, seeded
+from unseen.types import Batch
+
+
+def opened(source: Path) -> Prior:
+    return open_prior(PriorConfig(source=str(source)))
+
+
+def images(*size: int, count: int = 2) -> torch.Tensor:
+    return torch.rand(count, 3, *size, generator=generator(0, "test"))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_tae(tmp_path_factory.mktemp("prior"))
+
+
+def test_the_chain_is_read_off_from_names_and_shapes(small: Path) -> None:
+    prior = opened(small)
+    encoder, decoder = small_chains()
+    assert json.loads(prior.architecture) == {"class": "TAE", "encoder": encoder, "decoder": decoder}
+    assert (prior.stride, prior.channels, prior.discrete) == (4, 3, False)
+    assert [tap.stride for tap in prior.taps] == [1, 2]
+
+
+def test_encoding_is_the_formula_written_out(small: Path) -> None:
+    """Block by block with functions, from the weights in the file: conv, down, block, down, pooled, conv."""
+    weights, _ = small_weights()
+
+    def conv(name: str, features: torch.Tensor, **options: Any) -> torch.Tensor:
+        weight = weights[f"{name}.weight"]
+        padding = weight.shape[-1] // 2
+        return functional.conv2d(features, weight, weights.get(f"{name}.bias"), padding=padding, **options)
+
+    def block(name: str, features: torch.Tensor) -> torch.Tensor:
+        inner = conv(f"{name}.conv.2", conv(f"{name}.conv.0", features).relu()).relu()
+        return (conv(f"{name}.conv.4", inner) + features).relu()
+
+    clean = images(8, 8)
+    features = block("2", conv("1", conv("0", clean), stride=2))
+    features = conv("3", features, stride=2)
+    pooled = conv("4.pool.0", features)
+    pooled = functional.group_norm(pooled, 4, weights["4.pool.1.weight"], weights["4.pool.1.bias"]).relu()
+    features = block("4", features + conv("4.pool.3", pooled))
+    assert torch.allclose(opened(small).encode(clean), conv("5", features), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 10), (16, 8)], ids=str)
+def test_any_size_comes_back_and_has_latents_for_every_started_square(small: Path, size: tuple[int, int]) -> None:
+    prior = opened(small)
+    clean = images(*size)
+    assert prior.encode(clean).shape == (2, 3, -(-size[0] // 4), -(-size[1] // 4))
+    assert prior.reconstruct(clean).shape == clean.shape
+
+
+def test_it_is_frozen_and_gradients_pass_through_it(small: Path) -> None:
+    prior = opened(small).train()
+    prior.requires_grad_(True)
+    assert not any(module.training for module in prior.modules())
+    assert not any(weight.requires_grad for weight in prior.parameters())
+    clean = images(8, 8).requires_grad_()
+    prior.reconstruct(clean).sum().backward()
+    assert clean.grad is not None and clean.grad.any()
+
+
+def test_opened_in_inference_it_serves_training(tmp_path: Path) -> None:
+    config = PriorConfig(source=str(small_tae(tmp_path / "other", seed=3)))
+    with torch.inference_mode():
+        prior = open_prior(config)
+    assert prior is open_prior(config, torch.device("cpu"))
+    degraded = images(8, 8).requires_grad_()
+    prior.encode(degraded).sum().backward()
+    assert degraded.grad is not None
+
+
+def test_the_content_is_of_the_weights_whatever_holds_them(small: Path, tmp_path: Path) -> None:
+    for which, weights in zip(("encoder", "decoder"), small_weights(), strict=True):
+        save_file(weights, tmp_path / f"renamed_{which}.safetensors")
+    one, same = PriorConfig(source=str(small)), PriorConfig(source=str(tmp_path / "renamed_decoder.safetensors"))
+    assert one.content == same.content
+    assert PriorConfig(source=str(small_tae(tmp_path / "other", seed=1))).content != one.content
+    dumped = {"network": {"prior": one.model_dump(), "width": 3}, "source": "kept"}
+    assert essence(dumped) == {"network": {"prior": {"content": one.content}, "width": 3}, "source": "kept"}
+
+
+def test_with_its_content_a_configuration_reads_nothing_and_another_prior_is_refused(tmp_path: Path) -> None:
+    known = PriorConfig(source=str(small_tae(tmp_path / "known")))
+    gone = PriorConfig(**{**known.model_dump(), "source": str(tmp_path / "gone")})
+    with torch.device("meta"):
+        assert blank(gone.architecture).stride == 4
+    with pytest.raises(ConfigError, match="There is no prior at"):
+        open_prior(gone)
+    other = small_tae(tmp_path / "other", seed=1)
+    with pytest.raises(ConfigError, match="is not the one"):
+        open_prior(PriorConfig(**{**known.model_dump(), "source": str(other)}))
+    with pytest.raises(ConfigError, match="is not the one"):
+        PriorConfig(source=str(other), content=known.content)
+
+
+class Stranger:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("executed",)
+
+
+def test_nothing_in_a_pickle_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small_tae(tmp_path / "prior")
+    (tmp_path / "prior" / "small_encoder.pth").write_bytes(pickle.dumps({"0.weight": Stranger()}))
+    with pytest.raises(CheckpointError, match="refused"):
+        PriorConfig(source=str(tmp_path / "prior"))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_what_is_no_prior_is_said(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(CheckpointError, match=r"found none"):
+        PriorConfig(source=str(empty))
+    (empty / "config.json").write_text('{"_class_name": "UNet2DModel"}')
+    with pytest.raises(CheckpointError, match="UNet2DModel"):
+        PriorConfig(source=str(empty))
+    with pytest.raises(ConfigError, match="no name on the hub"):
+        located("hub:only-one-part")
+    encoder, decoder = small_weights()
+    for name, wrong in {
+        "shape": {**encoder, "0.weight": torch.zeros(8, 3, 5, 5)},
+        "gap": {name: value for name, value in encoder.items() if not name.startswith("3.")},
+        "names": {"layer": torch.zeros(1)},
+    }.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        torch.save(wrong, folder / "encoder.pth")
+        torch.save(decoder, folder / "decoder.pth")
+        with pytest.raises(CheckpointError, match="TAESD family"):
+            PriorConfig(source=str(folder))
+    for wrong in ("", '{"class": "Other"}', '{"class": "TAE", "encoder": ["conv 3"], "decoder": ["conv 8 3"]}'):
+        with pytest.raises(ConfigError, match="architecture"):
+            blank(wrong)
+    with pytest.raises(ValidationError):
+        PriorConfig(source="")
+
+
+def test_the_loss_in_latents_vanishes_on_clean_images_and_reaches_the_network(small: Path) -> None:
+    clean = images(8, 8)
+    mask = torch.zeros(2, 1, 8, 8)
+    batch = Batch(degraded=clean, clean=clean, layer=mask, mask=mask)
+    config, prior = PriorConfig(source=str(small)), opened(small)
+    assert PriorL1(prior=config)(clean, batch) == 0
+    for every in (1, 2):
+        restored = (clean + 0.1).requires_grad_()
+        found = PriorL1(prior=config, weight=0.5, every=every)(restored, batch)
+        apart = prior.encode(restored[::every]) - prior.encode(clean[::every])
+        assert torch.allclose(found, 0.1 + 0.5 * apart.abs().mean())
+        found.backward()
+        assert restored.grad is not None and restored.grad.any()
+
+
+def test_check_writes_the_ceiling(small: Path, tmp_path: Path, photos: torch.Tensor) -> None:
+    from unseen.cli import app
+
+    (tmp_path / "photos").mkdir()
+    for number, photo in enumerate(photos[:2]):
+        write_image(tmp_path / "photos" / f"{number}.png", to_bytes(photo[:, :32, :28].permute(1, 2, 0).numpy()))
+    call = ["prior", "check", str(small), "--on", str(tmp_path / "photos"), "-o", str(tmp_path / "out"), "--json"]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    clean, rain, noise = found["reconstruction"]
+    assert [clean["suite"], rain["suite"], noise["suite"]] == ["clean", "medium", "gaussian25"]
+    prior = opened(small)
+    with torch.inference_mode():
+        cut = torch.from_numpy(to_bytes(photos[:2, :, :32, :28].numpy())).float() / 255
+        error = (prior.reconstruct(cut).clamp(0, 1) - cut).double().square().mean((1, 2, 3))
+    assert clean["psnr_rgb"] == pytest.approx((-10 * error.log10()).mean().item(), abs=1e-3)
+    assert clean["reconstruction"] == pytest.approx(error.mean().sqrt().item(), rel=1e-4)
+    assert found["restoration"][1]["residual"] > 0
+    assert found["content"] == prior.content and found["seconds_per_megapixel"]["encode"] > 0
+    assert "gives back 2 images" in found["sentences"][0]
+    assert (tmp_path / "out" / "prior.html").stat().st_size > 5000
+
+
+def taef2_on(shared_data: Path, count: int, crop: int = 256) -> float:
+    """The mean PSNR in RGB, dB, over the last `count` test photographs, cut to their centres."""
+    from unseen.backgrounds import Backgrounds, BackgroundsConfig
+    from unseen.evaluation.ceiling import RECONSTRUCTION, ceiling
+    from unseen.evaluation.suites import Suite
+
+    prior = opened(shared_data / "weights" / "taef2")
+    assert (prior.stride, prior.channels) == (8, 32)
+    config = BackgroundsConfig(source=str(shared_data / "backgrounds" / "natural"), holdout=count, part="test")
+    rows = ceiling(prior, Backgrounds(config), [Suite(name="clean")], crop=crop).rows
+    return float(rows[(rows.metric == "psnr_rgb") & (rows.experiment == RECONSTRUCTION)].value.mean())
+
+
+def test_taef2_is_read_from_its_weights_and_gives_photographs_back(shared_data: Path) -> None:
+    assert taef2_on(shared_data, 4, crop=64) > 24
+
+
+@pytest.mark.slow
+def test_taef2_gives_the_test_photographs_back_at_its_ceiling(shared_data: Path) -> None:
+    assert taef2_on(shared_data, 48) >= 27.5
+
+
+# Folders of diffusers.
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tiny random models, saved as diffusers saves them."""
+    diffusers = pytest.importorskip("diffusers", reason="needs diffusers: pip install 'unseen[priors]'")
+    folder = tmp_path_factory.mktemp("diffusers")
+    plain: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "block_out_channels": (4, 8), "norm_num_groups": 2, "latent_channels": 3,
+    }  # fmt: skip
+    tiny = {"encoder_block_out_channels": (4, 4), "decoder_block_out_channels": (4, 4), "latent_channels": 3}
+    blocks = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
+    with seeded(0, "models"):
+        made = {
+            "AutoencoderKL": diffusers.AutoencoderKL(**plain, scaling_factor=0.5, shift_factor=0.25),
+            "VQModel": diffusers.VQModel(**plain, num_vq_embeddings=16),
+            "AutoencoderTiny": diffusers.AutoencoderTiny(**tiny, **blocks),
+        }
+        made["VQModel"].quantize.embedding.weight.data.normal_(0, 0.5)  # spread, so that several are met
+    for name, model in made.items():
+        model.save_pretrained(folder / name)
+    return {name: folder / name for name in made}
+
+
+@torch.inference_mode()
+def test_a_folder_of_diffusers_gives_what_diffusers_gives(models: dict[str, Path]) -> None:
+    import diffusers
+
+    clean = images(8, 12)
+    for kind, folder in models.items():
+        prior, model = opened(folder), getattr(diffusers, kind).from_pretrained(folder)
+        said = model.encode(clean * 2 - 1)
+        latents = said.latent_dist.mean if kind == "AutoencoderKL" else said.latents
+        expected = model.decode(latents).sample / 2 + 0.5
+        assert torch.allclose(prior.reconstruct(clean), expected, atol=1e-5), kind
+        assert (prior.stride, prior.channels, prior.discrete) == (2, 3, kind == "VQModel")
+        if kind == "AutoencoderKL":
+            assert torch.allclose(prior.encode(clean), (latents - 0.25) * 0.5, atol=1e-6)
+        if kind == "VQModel":
+            numbers = model.quantize(latents)[2][2].reshape(2, 4, 6)
+            assert torch.equal(prior.codes(prior.embed(clean)), numbers)
+            assert torch.allclose(prior.quantise(prior.encode(clean)), prior.encode(clean))
+        else:
+            with pytest.raises(ConfigError, match="codebook"):
+                prior.codes(latents)
+
+
+def test_discrete_latents_let_gradients_pass(models: dict[str, Path]) -> None:
+    degraded = images(8, 8).requires_grad_()
+    opened(models["VQModel"]).reconstruct(degraded).sum().backward()
+    assert degraded.grad is not None and degraded.grad.any()
+
+
+def test_a_folder_without_safetensors_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((models["VQModel"] / "config.json").read_text())
+    with pytest.raises(CheckpointError, match="as safetensors"):
+        PriorConfig(source=str(tmp_path))
+
+
+def test_guided_networks_work_before_a_quantised_decoder(models: dict[str, Path]) -> None:
+    config = GuidedConfig(prior=PriorConfig(source=str(models["VQModel"])), width=4, features=1.0)
+    network = build(config, 0)
+    degraded = images(7, 9)
+    restored = network(degraded)
+    assert restored.shape == degraded.shape
+    with torch.device("meta"):
+        described = config.build()
+    shapes = {name: value.shape for name, value in described.state_dict().items()}
+    assert shapes == {name: value.shape for name, value in network.state_dict().items()}
+    restored.sum().backward()
+    assert all(weight.grad is not None for weight in network.parameters())
