@@ -8,6 +8,7 @@ from unseen.cli import (
     complexity,
     doctor,
     evaluate,
+    export,
     gallery,
     leaderboard,
     leaks,
@@ -24,6 +25,6 @@ from unseen.cli import (
 from unseen.cli.app import app, main
 
 __all__ = [
-    "app", "balance", "complexity", "doctor", "evaluate", "gallery", "leaderboard", "leaks", "main", "map",
+    "app", "balance", "complexity", "doctor", "evaluate", "export", "gallery", "leaderboard", "leaks", "main", "map",
     "preview", "prior", "probe", "restore", "study", "suite", "toy", "train",
 ]  # fmt: skip
