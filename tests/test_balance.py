@@ -16,7 +16,7 @@ from unseen.balance.record import Balance, Trial, read_balance
 from unseen.balance.search import params_of, search, worth
 from unseen.balance.space import ORDINARY, Params, Space, held_out
 from unseen.degradations import Mixture, Rain, between, preset
-from unseen.errors import ConfigError, StudyError
+from unseen.errors import ConfigError, StudyError, TrainingError
 from unseen.experiment import Experiment
 from unseen.images import write_image
 from unseen.ranges import Range
@@ -116,6 +116,7 @@ def test_a_search_writes_an_experiment_and_goes_on_where_it_was(
     assert [(trial.number, trial.state) for trial in first.trials] == [(0, "complete"), (1, "complete")]
     assert first.trials[0].value == 0 and first.trials[0].ordinary
     assert set(first.trials[1].psnr) == {"narrow", *first.suites}
+    assert not first.trials[1].ordinary
     bounds = json.loads((tmp_path / "search" / "bounds.json").read_text())
     assert bounds["space"]["wide"]["name"] == "large"
 
@@ -134,11 +135,44 @@ def test_a_search_writes_an_experiment_and_goes_on_where_it_was(
         search(large.model_copy(update={"allowed": 1.0}), **here, trials=3)
 
 
+def test_one_that_diverges_is_told_and_does_not_end_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("optuna")
+
+    class Diverges(searching._Run):
+        def value(self) -> float | None:
+            if self.ordinary == broken:
+                raise TrainingError("The loss is nan by step 1.")
+            return 0.0
+
+    monkeypatch.setattr(Prediction, "measure", lambda *_: GUESS)
+    monkeypatch.setattr(searching, "_Run", Diverges)
+    broken = False
+    found = search(space(), tmp_path / "search", tmp_path / "runs", trials=3)
+    assert [trial.state for trial in found.trials] == ["complete", "failed", "failed"]
+    assert found.best is not None and found.best.ordinary
+    broken = True
+    with pytest.raises(TrainingError, match="nan"):
+        search(space(), tmp_path / "other", tmp_path / "runs", trials=3)
+
+
+def test_of_a_mixture_ordinary_training_keeps_its_own_weights() -> None:
+    raw = {"parts": [{"source": "leaves", "count": None}, {"source": "embedded"}], "weights": [3, 1]}
+    experiment = space().experiment.model_copy(update={"backgrounds": BackgroundsConfig.model_validate(raw)})
+    mixed = space(least=1).model_copy(update={"experiment": experiment})
+    assert mixed.fewest == 2
+    point = searching._as_point(ORDINARY, mixed)
+    assert searching._params(point, mixed) == ORDINARY
+    assert mixed.trial(ORDINARY).backgrounds.weights == (3, 1)
+    other = searching._params({**point, "weight 0": 0.2, "weight 1": 0.6}, mixed)
+    assert other.weights == pytest.approx((0.25, 0.75))
+    assert mixed.trial(other).backgrounds.weights == pytest.approx((0.25, 0.75))
+
+
 def found() -> Balance:
     psnr = {"narrow": 25.0, "a": 20.0}
     trials = [
         Trial(number=n, state="complete", params={"count": 8 + n, "widening": n / 8}, value=n / 10, psnr=psnr,
-              predicted=n / 9)
+              predicted=n / 9, ordinary=n == 0)
         for n in range(8)
     ]  # fmt: skip
     trials.append(Trial(number=8, state="pruned", params={"count": 9, "widening": 0.5}, value=9.0, step=3))

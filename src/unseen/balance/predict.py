@@ -70,7 +70,7 @@ class Prediction:
 
     def best(self, space: Space, points: int = 24) -> Params:
         """The most balanced point of a grid over the number of backgrounds and the widening; of equals, the widest."""
-        least = min(space.least, self.available)
+        least = min(space.fewest, self.available)
         counts = {round(least * (self.available / least) ** (place / (points - 1))) for place in range(points)}
         widest = (space.widening or (0.0, 0.0))[1]
         grid = [

@@ -22,7 +22,8 @@ FILE = "balance.json"
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial. `state`: "complete", "pruned" (ended early for a poor start), "running" or "failed".
+    """One trial. `state`: "complete", "pruned" (ended early for a poor start), "running" or "failed" (it diverged).
+    `ordinary`: it is ordinary training, against which all are measured.
 
     `psnr`: dB by suite ("narrow", and the pseudo-unseen ones) at the last step judged; `value`: what is maximised, dB
     over ordinary training (None: not judged yet). `predicted`: what its complexity alone promised, no unit.
@@ -31,16 +32,13 @@ class Trial:
     number: int
     state: str
     params: dict[str, Any]
+    ordinary: bool = False
     experiment: str = ""
     step: int = 0
     value: float | None = None
     psnr: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     predicted: float | None = None
-
-    @property
-    def ordinary(self) -> bool:
-        return self.number == 0
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from unseen.balance.predict import Prediction
 from unseen.balance.record import FILE, Balance, Trial, read_balance
 from unseen.balance.space import ORDINARY, Params, Space
 from unseen.checkpoints import load_checkpoint, replace_with, restorer
-from unseen.errors import ConfigError, StudyError, UnseenError
+from unseen.errors import ConfigError, StudyError, TrainingError, UnseenError
 from unseen.evaluation.evaluate import evaluate
 from unseen.experiment import Experiment
 from unseen.rows import summarise
@@ -48,7 +48,8 @@ _NARROW = "narrow"
 
 @dataclass(frozen=True)
 class News:
-    """From the search (`trial` -1) or a trial: `kind` is "measure", "train" (steps), "pruned", "done" or "note"."""
+    """From the search (`trial` -1) or a trial: `kind` is "measure", "train" (steps), "pruned", "failed", "done"
+    or "note"."""
 
     trial: int
     kind: str
@@ -103,17 +104,24 @@ def search(
         try:
             with training.stopping() as stop, share(threads, device, Sharing(), stop, note):
                 value = _Run(space, runs, trial, params, report).value()
+        except TrainingError as error:  # it diverged: a setting that does not do, unless it is ordinary training itself
+            if params == ORDINARY:
+                found.tell(trial, state=optuna.trial.TrialState.FAIL)
+                raise
+            trial.set_user_attr("failed", str(error))
+            report(News(trial.number, "failed", message=str(error)))
+            value = None
         except training.Interrupted:
             found.tell(trial, state=optuna.trial.TrialState.FAIL)
             found.enqueue_trial(_as_point(params, space), user_attrs={"again": True})
-            _write(optuna, found, space, folder, name, command)
+            _write(found, space, folder, name, command)
             raise
         if value is None:
             found.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
             found.tell(trial, value)
-        _write(optuna, found, space, folder, name, command)
-    return _write(optuna, found, space, folder, name, command)
+        _write(found, space, folder, name, command)
+    return _write(found, space, folder, name, command)
 
 
 def search_side_by_side(
@@ -258,29 +266,44 @@ def _dials(space: Space) -> dict[str, tuple[float, float]]:
 
 
 def _suggest(trial: Any, space: Space) -> Params:
-    available = space.available()
-    chosen: dict[str, Any] = {}
     for dial, (low, high) in _dials(space).items():
-        chosen[dial] = trial.suggest_float(dial, low, high, log=dial == "removal")
-    least = min(space.least, available)
-    count = trial.suggest_int("count", least, available, log=True) if least < available else available
-    chosen["count"] = None if count >= available else count
-    parts = space.experiment.backgrounds.parts
-    if parts is not None:
-        weights = [trial.suggest_float(f"weight {place}", 0.05, 1.0, log=True) for place in range(len(parts))]
-        chosen["weights"] = tuple(weight / sum(weights) for weight in weights)
-    return Params(**chosen)
+        trial.suggest_float(dial, low, high, log=dial == "removal")
+    available = space.available()
+    if space.fewest < available:
+        trial.suggest_int("count", space.fewest, available, log=True)
+    for place, _ in enumerate(space.experiment.backgrounds.parts or ()):
+        trial.suggest_float(_weight(place), 0.05, 1.0, log=True)
+    return _params(trial.params, space)
+
+
+def _weight(place: int) -> str:
+    """What Optuna calls the weight of a part of a mixture."""
+    return f"weight {place}"
 
 
 def _as_point(params: Params, space: Space) -> dict[str, Any]:
     """As Optuna names it."""
     point: dict[str, Any] = {dial: getattr(params, dial) for dial in _dials(space)}
     available = space.available()
-    if min(space.least, available) < available:
+    if space.fewest < available:
         point["count"] = available if params.count is None else params.count
     for place, _ in enumerate(space.experiment.backgrounds.parts or ()):
-        point[f"weight {place}"] = 1.0 if params.weights is None else params.weights[place]
+        point[_weight(place)] = 1.0 if params.weights is None else params.weights[place]
     return point
+
+
+def _params(point: Mapping[str, Any], space: Space) -> Params:
+    """What Optuna's names stand for. Those of ordinary training are that, with whatever weights a mixture has there."""
+    if point == _as_point(ORDINARY, space):
+        return ORDINARY
+    parts = space.experiment.backgrounds.parts or ()
+    weights = tuple(point[_weight(place)] for place, _ in enumerate(parts))
+    count = point.get("count")
+    return Params(
+        **{dial: point[dial] for dial in _dials(space)},
+        count=None if count is None or count >= space.available() else count,
+        weights=tuple(weight / sum(weights) for weight in weights) or None,
+    )
 
 
 class _Run:
@@ -293,7 +316,8 @@ class _Run:
         self.images = Backgrounds(self.judge.images)
         identity = self.judge.id(self.images.content_hash, self.images.names)
         self.file = f"balance-{identity}.json"
-        self.pruned = False
+        self.ordinary, self.pruned = params == ORDINARY, False
+        trial.set_user_attr("ordinary", self.ordinary)
 
     def value(self) -> float | None:
         """What the trial is worth, or None where it ended early."""
@@ -316,7 +340,7 @@ class _Run:
         worth = self._worth(path.parent.parent, step, path)
         self.trial.report(worth, step)
         # One that is still widening there is not worse for it.
-        due = self.trial.number > 0 and self.params.until <= step / self.space.steps
+        due = not self.ordinary and self.params.until <= step / self.space.steps
         self.pruned = due and self.trial.should_prune()
         return not self.pruned
 
@@ -324,10 +348,7 @@ class _Run:
         psnr = self._psnr(folder, step, path)
         self.trial.set_user_attr("psnr", psnr)
         self.trial.set_user_attr("step", step)
-        return worth(psnr, psnr if self._is_ordinary() else self._ordinary(step), self.space.allowed)
-
-    def _is_ordinary(self) -> bool:
-        return self.trial.number == 0 or self.params == ORDINARY
+        return worth(psnr, psnr if self.ordinary else self._ordinary(step), self.space.allowed)
 
     def _ordinary(self, step: int) -> dict[str, float]:
         """What ordinary training had at that step: the first trial, which another process may still be at."""
@@ -375,12 +396,12 @@ def _known(path: Path) -> dict[str, dict[str, float]]:
     return {}
 
 
-def trials_of(optuna: Any, found: Any) -> tuple[Trial, ...]:
+def trials_of(found: Any) -> tuple[Trial, ...]:
     """Every trial but those that were broken off and begun again."""
-    states = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running", "FAIL": "failed"}
+    states = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running"}
     kept = []
     for trial in found.get_trials(deepcopy=False):
-        if trial.state.name not in states or trial.state.name == "FAIL":
+        if trial.state.name not in states:
             continue
         values = [v for v in (trial.value, *list(trial.intermediate_values.values())[-1:]) if v is not None]
         seconds = 0.0
@@ -389,8 +410,9 @@ def trials_of(optuna: Any, found: Any) -> tuple[Trial, ...]:
         kept.append(
             Trial(
                 number=trial.number,
-                state=states[trial.state.name],
+                state="failed" if "failed" in trial.user_attrs else states[trial.state.name],
                 params=dict(trial.params),
+                ordinary=trial.user_attrs.get("ordinary", False),
                 experiment=trial.user_attrs.get("experiment", ""),
                 step=trial.user_attrs.get("step", 0),
                 value=values[0] if values and math.isfinite(values[0]) else None,
@@ -404,18 +426,10 @@ def trials_of(optuna: Any, found: Any) -> tuple[Trial, ...]:
 
 def params_of(trial: Trial, space: Space) -> Params:
     """The parameters of a trial."""
-    point = dict(trial.params)
-    weights = [point.pop(name) for name in sorted(point) if name.startswith("weight ")]
-    count = point.pop("count", None)
-    total = sum(weights)
-    return Params(
-        **point,
-        count=None if count is None or count >= space.available() else count,
-        weights=tuple(weight / total for weight in weights) if weights else None,
-    )
+    return _params(trial.params, space)
 
 
-def _write(optuna: Any, found: Any, space: Space, folder: Path, name: str, command: str) -> Balance:
+def _write(found: Any, space: Space, folder: Path, name: str, command: str) -> Balance:
     """`balance.json`, and `experiment.yaml` once there is a choice."""
     known: Sequence[Any] = ()
     with suppress(StudyError):
@@ -426,7 +440,7 @@ def _write(optuna: Any, found: Any, space: Space, folder: Path, name: str, comma
         name=name,
         bounds=json.loads(space.model_dump_json(exclude_none=True)),
         suites={suite.name: suite.describe() for suite in judge if suite.name != _NARROW},
-        trials=trials_of(optuna, found) or tuple(known),
+        trials=trials_of(found) or tuple(known),
         command=command,
         environment=training.environment(training.resolve(space.trial(ORDINARY), "")),
     )

@@ -103,6 +103,11 @@ class Space(Frozen):
         most = available(self._backgrounds("train"))
         return min(most, self.experiment.backgrounds.count or most)
 
+    @property
+    def fewest(self) -> int:
+        """The least number of backgrounds that is tried: of a mixture at least one of each part."""
+        return min(max(self.least, len(self.experiment.backgrounds.parts or ())), self.available())
+
     def trial(self, params: Params) -> Experiment:
         """The experiment of a trial."""
         steps = self.steps

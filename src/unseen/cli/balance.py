@@ -119,6 +119,8 @@ def _search(
                 say(f"trial {news.trial}: {news.value:+.2f} dB over ordinary training")
             elif news.kind == "pruned":
                 say(f"trial {news.trial}: ended early")
+            elif news.kind == "failed":
+                say(f"trial {news.trial}: {news.message}")
             elif news.kind == "note":
                 say(news.message)
             elif news.kind == "measure":

@@ -144,7 +144,8 @@ def _lines(found: Balance) -> tuple[list[str], list[dict[str, Any]]]:
     lines = []
     for trial in ranked:
         held = [value for suite, value in trial.psnr.items() if suite in found.suites]
-        note = "ordinary training" if trial.ordinary else "" if trial.state == "complete" else f"at step {trial.step:,}"
+        ended = {"complete": "", "failed": "diverged"}.get(trial.state, f"at step {trial.step:,}")
+        note = "ordinary training" if trial.ordinary else ended
         lines.append(
             {
                 "head": str(trial.number), "note": note, "best": trial is found.best,
