@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from unseen.checkpoints import FORMAT, fill, load, load_checkpoint, replace_with, restorer, save_network
+from unseen.checkpoints import FORMAT, fill, load_checkpoint, replace_with, restorer, save_network
 from unseen.errors import CheckpointError
 from unseen.experiment import Experiment, has_bf16
 from unseen.networks import ResNetConfig, UNetConfig, build
@@ -82,7 +82,7 @@ def test_channels_last_weights_are_written_too(tmp_path: Path) -> None:
 
 def test_a_restorer_maps_images_to_images(saved: Path) -> None:
     degraded = torch.rand(2, 3, 9, 7, generator=generator(0, "test"))
-    restored = load(saved)(degraded)
+    restored = restorer(load_checkpoint(saved).network)(degraded)
     assert restored.shape == degraded.shape
     assert restored.min() >= 0
     assert restored.max() <= 1

@@ -27,6 +27,7 @@ LAYERS = (
     "pair_folder",
     "leaks",
     "degradations",
+    "tensors",
     "priors",
     "networks",
     "losses",

@@ -131,11 +131,6 @@ def fill(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> No
     network.load_state_dict(weights, assign=any(value.is_meta for value in network.state_dict().values()))
 
 
-def load(path: str | Path, device: str = "cpu", precision: str = "fp32") -> Restorer:
-    """A restorer from a checkpoint: images (b, 3, h, w) in [0, 1] to restored images of the same size, in [0, 1]."""
-    return restorer(load_checkpoint(path, device).network, device, precision)
-
-
 def restorer(network: nn.Module, device: str | torch.device = "cpu", precision: str = "fp32") -> Restorer:
     """Wrap a network for use: evaluation mode, no gradients, channels-last, `precision` "fp32" or "mixed", clipped."""
     network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

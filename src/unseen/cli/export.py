@@ -33,8 +33,8 @@ def export(
     """
     from unseen.models import Model, open_model
     from unseen.models.exporting import FORMATS, export
-    from unseen.models.weights import format_of
     from unseen.shipped import find_model
+    from unseen.tensors import format_of
 
     if out is not None and format_ is not None and FORMATS.get(out.suffix.lower(), format_) != format_:
         raise ConfigError(f"--format is {format_}, and {out} has the suffix of another: leave one of the two out.")

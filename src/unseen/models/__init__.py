@@ -3,6 +3,6 @@
 from unseen.models.foreign import Foreign
 from unseen.models.model import Model
 from unseen.models.opening import open_model
-from unseen.models.weights import read_weights
+from unseen.tensors import read_weights
 
 __all__ = ["Foreign", "Model", "open_model", "read_weights"]

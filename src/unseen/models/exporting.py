@@ -22,10 +22,11 @@ from torch.fx.experimental import _config as symbolic
 from unseen import __version__
 from unseen.checkpoints import replace_with
 from unseen.errors import CheckpointError, ConfigError
-from unseen.models.model import Model, first_line
+from unseen.models.model import Model
 from unseen.networks import Guided, SwinIR
 from unseen.priors import Prior, open_prior
 from unseen.seeding import generator
+from unseen.tensors import first_line
 from unseen.types import Images
 
 FORMATS = {".onnx": "onnx", ".pt2": "torch"}

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unseen.errors import CheckpointError, UnseenError
-from unseen.models.model import first_line
+from unseen.tensors import first_line
 from unseen.types import Images
 
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from unseen.errors import CheckpointError, ConfigError, UnseenError
 from unseen.models.foreign import Foreign
-from unseen.models.model import Model, count, first_line, hash_of_file, hash_of_weights, name_of
+from unseen.models.model import Model, count, hash_of_file, hash_of_weights, name_of
+from unseen.tensors import first_line
 from unseen.types import Images
 
 

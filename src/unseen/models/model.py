@@ -34,13 +34,6 @@ class Model:
     network: nn.Module | None = None
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what a library says, with the next where it only leads up to that; not too long."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    told = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return told[:300].rstrip(".")
-
-
 def name_of(path: Path) -> str:
     """The stem of a file's name, or the name of its folder where the stem says nothing."""
     folder = path.absolute().parent.name

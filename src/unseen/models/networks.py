@@ -10,9 +10,9 @@ from torch import Tensor
 from unseen.checkpoints import fill, load_checkpoint, restorer
 from unseen.errors import CheckpointError, ConfigError
 from unseen.models.foreign import Foreign
-from unseen.models.model import Model, count, first_line, hash_of_file, name_of
-from unseen.models.weights import read_weights
+from unseen.models.model import Model, count, hash_of_file, name_of
 from unseen.networks import ALL
+from unseen.tensors import first_line, read_weights
 
 PREFIXES = ("module.", "net_g.", "netG.", "model.", "_orig_mod.")
 """What trainers put before the names of a network's weights."""

@@ -12,7 +12,7 @@ from unseen.experiment import best_device, has_bf16
 from unseen.models.formats import from_export, from_onnx, from_python, from_torchscript
 from unseen.models.model import Model
 from unseen.models.networks import from_checkpoint, from_weights, is_ours
-from unseen.models.weights import ACCEPTED, format_of
+from unseen.tensors import ACCEPTED, format_of
 
 
 def open_model(source: str | Path, *, device: str = "cpu", precision: str = "auto", trust: bool = False) -> Model:

@@ -2,17 +2,14 @@
 
 import json
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from unseen.backgrounds import expanded
 from unseen.errors import CheckpointError, ConfigError
+from unseen.tensors import read_weights
 
 HUB = "hub:"
 """What the name of a prior on the Hugging Face hub begins with: nothing else is ever fetched."""
@@ -105,27 +102,8 @@ def encoder_and_decoder(path: Path) -> tuple[Path, Path]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in a weight file by name, in fp32. Only tensors are made of it: a pickle that asks for more is
-    refused. Raises CheckpointError."""
+    """The weights in a file by name, in fp32 (`unseen.tensors`). Raises CheckpointError."""
     try:
-        if path.suffix == ".safetensors":
-            held: Any = load_file(path)
-        else:
-            with warnings.catch_warnings(action="ignore"):  # of old formats, and of what is about to be refused
-                held = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: value.float() for name, value in read_weights(path).items()}
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file, or is damaged ({error}). Fetch it again.") from error
-    except Exception as error:  # a hostile pickle can end in any error
-        raise CheckpointError(
-            f"{path} is no file of plain weights, or is damaged: unpickling it would need more than tensors, which is "
-            "refused and was not done. Save the state_dict() alone, or use safetensors."
-        ) from error
-    if not isinstance(held, dict) or not held or not all(isinstance(value, Tensor) for value in held.values()):
-        raise CheckpointError(f"{path} holds no weights by name: expected the state_dict() of an encoder or a decoder.")
-    weights = {str(name): value.float() for name, value in held.items()}
-    broken = [name for name, value in weights.items() if not value.isfinite().all()]
-    if broken:
-        raise CheckpointError(f"The weights in {path} are not finite: {', '.join(broken[:3])}. The file is damaged.")
-    return weights

@@ -364,6 +364,18 @@ def _band_plot(suite: str, quantity: str, pens: dict[str, Pen], lines: dict[str,
     )
 
 
+def colour_bar(axes: Axes, mesh: Any) -> Any:
+    """A bar beside a map of cells, and the map without frame and ticks. Any: matplotlib's own types."""
+    for side in axes.spines.values():
+        side.set_visible(False)
+    axes.tick_params(length=0)
+    bar = axes.figure.colorbar(mesh, cax=axes.inset_axes((1.02, 0.0, 0.03, 1.0)))
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, labelsize=8)
+    bar.ax.grid(visible=False)
+    return bar
+
+
 def losses(tables: Tables, series: str) -> Plot | None:
     """Training loss of every cell, smoothed by a running mean; a colour for each setting."""
     pens = setting_pens(tables, series)

@@ -235,13 +235,7 @@ def _heat(axes: Axes, plane: Plane, values: NDArray[np.float64], shades: Colours
         labels = [typographic(f"{point:g}") if n % every == 0 else "" for n, point in enumerate(axis.points)]
         pen.set_ticks([n + 0.5 for n in range(len(axis.points))], labels=labels)
         pen.set_label_text(f"{axis.factor} ({UNITS[axis.factor]})")
-    for side in axes.spines.values():
-        side.set_visible(False)
-    axes.tick_params(length=0)
-    bar = axes.figure.colorbar(mesh, cax=axes.inset_axes((1.02, 0.0, 0.03, 1.0)))
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0, labelsize=8)
-    bar.ax.grid(visible=False)
+    figures.colour_bar(axes, mesh)
 
 
 def _border(axes: Axes, works: NDArray[np.bool_]) -> None:

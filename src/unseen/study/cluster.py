@@ -52,8 +52,8 @@ def joined(address: str | None) -> Iterator["Machines | None"]:
         raise ConfigError("Ray is not installed, and --ray asks for it: pip install 'unseen[ray]'")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    import ray
-    from ray import exceptions
+    import ray  # pyright: ignore[reportMissingImports]
+    from ray import exceptions  # pyright: ignore[reportMissingImports]
 
     mine = not ray.is_initialized()  # a program may have joined one before
     local = {"num_cpus": len(cores()), "include_dashboard": False} if address == "local" else {}
@@ -159,7 +159,7 @@ class Machines:
 
     def _check(self, jobs: Sequence[Job], sharing: Sharing, folder: Path, tell: Report) -> None:
         """Whether every machine sees the folder, and its locks; and whether there is one that is large enough."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # pyright: ignore[reportMissingImports]
 
         ray = self._ray
         nodes = [node for node in ray.nodes() if node["Alive"]]
@@ -241,8 +241,8 @@ def _probe(probe: Path, lock: Path, answer: Path) -> bool | None:
 
 def _perform(job: Job, sharing: Sharing, folder: Path, start: str, desk: Any) -> tuple[Outcome, str]:
     """Do a job in a task, with its news left at the desk, which also says whether to stop."""
-    import ray
-    from ray import exceptions
+    import ray  # pyright: ignore[reportMissingImports]
+    from ray import exceptions  # pyright: ignore[reportMissingImports]
 
     with suppress(OSError):
         os.chdir(start)  # relative paths in a study start where its command was given

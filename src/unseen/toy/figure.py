@@ -92,13 +92,7 @@ def _heat(axes: Axes, found: Planes, values: Values, norm: Normalize, label: str
         text.set_linespacing(0.9)
     axes.set_xlabel("complexity of the function: numbers that name one")
     axes.set_ylabel("complexity of the noise")
-    for side in axes.spines.values():
-        side.set_visible(False)
-    axes.tick_params(length=0)
-    bar = axes.figure.colorbar(mesh, cax=axes.inset_axes((1.02, 0.0, 0.03, 1.0)))
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0, labelsize=8)
-    bar.ax.grid(visible=False)
+    bar = figures.colour_bar(axes, mesh)
     if label:
         bar.set_label(label)
 

@@ -15,7 +15,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from unseen.errors import CheckpointError
-from unseen.models.model import first_line
 
 WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
 """Keys under which published files keep their weights; the first that is there is taken."""
@@ -33,6 +32,13 @@ ACCEPTED = (
     "a run's folder or its model.safetensors, plain weights (.pth, .pt, .ckpt, .safetensors) or ONNX; with --trust "
     "also TorchScript, torch.export (.pt2) and package.module:callable"
 )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says, with the next where it only leads up to that; not too long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    told = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return told[:300].rstrip(".")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
