@@ -496,7 +496,7 @@ def test_wrong_usage_exits_2_and_says_what_is_wrong(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("evaluate", "missing"), "There is no model at missing"),
+        (("evaluate", "missing"), "There is no model 'missing'"),
         (("evaluate", "text.safetensors"), "it is a text file"),
         (("restore", "bad.png", "--model", "missing"), "There is no model 'missing'"),
         (("restore", "bad.png", "--model", "MODEL"), "Cannot read bad.png"),

@@ -418,7 +418,7 @@ def test_two_sources_of_one_name_are_told_apart(run):
     [
         (["photos"], 2, "Nothing to show"),
         (["photos", "-m", "box", "--device", "tpu"], 2, "--device is"),
-        (["photos", "-m", "missing.pth"], 1, "There is no model at missing.pth"),
+        (["photos", "-m", "missing.pth"], 1, "There is no model 'missing.pth'"),
         (["nowhere", "-m", "box"], 1, "does not exist"),
         (["photos", "--restored", "nowhere"], 1, "does not exist"),
     ],

@@ -420,7 +420,7 @@ def test_images_that_were_trained_on_are_refused(run: Callable[..., Told], netwo
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
-        (("missing",), 1, "There is no model at missing"),
+        (("missing",), 1, "There is no model 'missing'"),
         (("identity", "--grid", "many"), 2, "--grid takes numbers"),
         (("identity", "--grid", "2"), 2, "has 2 cells"),
         (("identity", "--plane", "width"), 2, "--plane takes two factors"),

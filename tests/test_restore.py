@@ -572,6 +572,26 @@ def test_shipped_weights_are_found_by_name(
     assert (unseen.load("rain")(read_image("a.png")) == restore_image(build(TINY, 0).eval(), read_image("a.png"))).all()
 
 
+def test_a_model_on_the_hub_is_fetched_by_its_name_alone(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    asked: list[tuple[str, str]] = []
+
+    def fetch(repository: str, file: str) -> str:
+        asked.append((repository, file))
+        if repository == "some/gone":
+            raise OSError("404: no such repository\nand much more")
+        return str(weights)
+
+    monkeypatch.setattr(hub, "hf_hub_download", fetch)
+    assert find_model("hub:some/rain") == find_model("hub:some/rain/large/net.safetensors") == weights
+    assert asked == [("some/rain", "model.safetensors"), ("some/rain", "large/net.safetensors")]
+    with pytest.raises(CheckpointError, match=r"hub:some/gone could not be fetched \(404: no such repository\)"):
+        find_model("hub:some/gone")
+    for wrong in ("hub:rain", "hub:some/rain/../../file", "hub:some/rain//file"):
+        with pytest.raises(ConfigError, match="no name on the hub"):
+            find_model(wrong)
+
+
 def test_a_loaded_model_gives_back_the_kind_it_was_given(weights: Path) -> None:
     restore = load(weights)
     image = noise(9, 12, 3)

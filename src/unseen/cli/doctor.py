@@ -3,12 +3,8 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unseen.cli.app import Json, app, say, show
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()
@@ -22,6 +18,7 @@ def doctor(json_: Json = False) -> None:
     import torch
 
     from unseen.experiment import best_device, has_bf16
+    from unseen.shipped import shipped
     from unseen.training import processor
 
     device = best_device()
@@ -36,6 +33,7 @@ def doctor(json_: Json = False) -> None:
         "device": device,
         "device_name": torch.cuda.get_device_name() if device == "cuda" else device,
         "precision": "mixed" if has_bf16(device) else "fp32",
+        "weights": sorted(shipped()),
         "data": data,
         "data_found": bool(data and Path(data).is_dir()),
     }
@@ -43,7 +41,8 @@ def doctor(json_: Json = False) -> None:
         show(facts)
         return
     for key, value in facts.items():
-        print(f"{key.replace('_', ' '):12} {'-' if value is None else value}")
+        text = ", ".join(value) or "-" if isinstance(value, list) else "-" if value is None else value
+        print(f"{key.replace('_', ' '):12} {text}")
     say()
     say(f"Networks will train and run on {facts['device_name']} in {facts['precision']} precision.")
     if data is None:

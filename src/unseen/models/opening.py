@@ -12,11 +12,13 @@ from unseen.experiment import best_device, has_bf16
 from unseen.models.formats import from_export, from_onnx, from_python, from_torchscript
 from unseen.models.model import Model
 from unseen.models.networks import from_checkpoint, from_weights, is_ours
+from unseen.shipped import find_model
 from unseen.tensors import ACCEPTED, format_of
 
 
 def open_model(source: str | Path, *, device: str = "cpu", precision: str = "auto", trust: bool = False) -> Model:
-    """Open what `source` names: a file, a run's folder or, with `trust`, `package.module:callable`.
+    """Open what `source` names: a file, a run's folder, weights that come with the package ("rain") or, with `trust`,
+    `package.module:callable`.
 
     `precision` is that of our own networks, published weights of them too: "fp32", "mixed" (bf16 convolutions)
     or "auto" (mixed where `device` multiplies bf16 in hardware). Models from elsewhere run in fp32.
@@ -29,7 +31,7 @@ def open_model(source: str | Path, *, device: str = "cpu", precision: str = "aut
         raise ConfigError(f"The precision is {precision!r}: use auto, fp32, mixed or bf16.")
     if precision == "auto":
         precision = "mixed" if has_bf16(kind) else "fp32"
-    path = Path(source).expanduser()
+    path = Path(find_model(source)).expanduser()
     if path.is_dir():
         return from_checkpoint(path, device, precision)
     if not path.exists() and re.fullmatch(r"[\w.]+:[\w.]+", str(source)):
