@@ -13,12 +13,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from unseen.checkpoints import load_checkpoint
 from unseen.results import Result, read_result
@@ -54,13 +53,14 @@ def main() -> None:
     weights = Path("src/unseen/weights", f"{name}.safetensors")
     weights.parent.mkdir(exist_ok=True)
     shutil.copyfile(trained["checkpoint"], weights)
-    judged = Path("results/weights", name)
+    judged, kept = given.runs / f"verdict-{name}", Path("results/weights", f"{name}.json")
     _json("evaluate", name, "--on", f"suites/{family}.yaml", "--device", "cpu", "-o", str(judged))
-    result = read_result(judged / "results" / f"{name}.json")
+    kept.parent.mkdir(exist_ok=True)
+    shutil.copyfile(judged / "results" / f"{name}.json", kept)
+    result = read_result(kept)
     others = [read_result(path) for path in sorted(Path("results/prenet").glob("*.json"))] if family == "rain" else []
     environment = json.loads((folder / "environment.json").read_text())
-    card = _card(name, weights, recipe, environment, _hours(folder / "log.csv"), result, others)
-    weights.with_suffix(".md").write_text(card, encoding="utf-8")
+    weights.with_suffix(".md").write_text(_card(weights, recipe, environment, result, others), encoding="utf-8")
     print(weights)
 
 
@@ -72,23 +72,10 @@ def _json(*words: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def _hours(log: Path) -> float:
-    """How long it was trained. Seconds begin again where a run was cut off and went on."""
-    seconds = pd.read_csv(log)["seconds"].to_numpy()
-    return float(np.where(np.diff(seconds, prepend=0) < 0, seconds, np.diff(seconds, prepend=0)).sum() / 3600)
-
-
-def _card(
-    name: str,
-    weights: Path,
-    recipe: Path,
-    environment: dict[str, Any],
-    hours: float,
-    result: Result,
-    others: list[Result],
-) -> str:
+def _card(weights: Path, recipe: Path, environment: dict[str, Any], result: Result, others: list[Result]) -> str:
     """The model card, in Markdown."""
-    checkpoint, family = load_checkpoint(weights), name.partition("-")[0]
+    name, family = weights.stem, weights.stem.partition("-")[0]
+    checkpoint = load_checkpoint(weights)
     experiment, settings = checkpoint.experiment, checkpoint.experiment.recipe
     network = " ".join(f"{key} {value}," for key, value in experiment.network.model_dump().items()).rstrip(",")
     sources = [part.source.rpartition("/")[2] for part in experiment.backgrounds.parts or (experiment.backgrounds,)]
@@ -97,40 +84,32 @@ def _card(
         f"- {one / sum(drawn):.0%} are from {LICENCES[source]}" for source, one in zip(sources, drawn, strict=True)
     ]
     clean = result.rows["clean"].values("model", "psnr_y")
-    on = f"{environment['threads']} thread of {environment['processor']}"
-    how = f"{environment['precision']}, torch {environment['torch']}"
     size = f"{checkpoint.parameters:,} parameters, {weights.stat().st_size / 1e6:.1f} MB"
-    return f"""# `{name}`
-
-A network of {network.removeprefix("kind ")}; {size}. MIT licence, as the package.
-`unseen restore photo.jpg --model {name}` uses it.
-
-## Training
-
-`UNSEEN_DATA=/path/to/data .venv/bin/python scripts/ship.py {name}` trains [{recipe}](../../../{recipe}) from seed
-{experiment.seed}: {settings.steps:,} steps of {settings.batch} patches of {settings.patch} pixels, {hours:.1f} hours on
-{on} ({how}), begun {environment["date"]}. Of the clean images, all degraded by the program itself,
-
-{_lines(shares)}
-
-None is a test image: before training they are compared by content with all test images. Every named {family} of the
-test lies outside of the training range in at least one factor, computed from the ranges; pairs come from other people's
-programs and cameras. No test set was used to choose anything: it is the first network that this recipe gave.
-
-## What it does
-
-PSNR on Y in dB, in brackets the gain over the input and the share of the degradation that was removed; {result.date},
-`unseen evaluate {name} --on suites/{family}.yaml -o results/weights/{name}`, where the result file has all quantities.
-
-{_lines(_table(result, others, result.collections[f"unseen-{family}"]))}
-
-A clean photograph comes back at {clean[np.isfinite(clean)].mean():.1f} dB on average over {len(clean)}, at
-{clean.min():.1f} dB at worst.
-"""
-
-
-def _lines(lines: Iterable[str]) -> str:
-    return "\n".join(lines)
+    patches = f"{settings.steps:,} steps of {settings.batch} patches of {settings.patch} pixels"
+    on = f"{environment['threads']} thread of {environment['processor']}, {environment['precision']}"
+    paragraphs = [
+        f"# `{name}`",
+        f"A network of {network.removeprefix('kind ')}; {size}. MIT licence, as the package. `unseen restore photo.jpg "
+        f"--model {name}` uses it.",
+        "## Training",
+        f"`UNSEEN_DATA=/path/to/data .venv/bin/python scripts/ship.py {name}` trains [{recipe}](../../../{recipe}): "
+        f"seed {experiment.seed}, {patches}, {environment['seconds'] / 3600:.1f} hours on {on} (torch "
+        f"{environment['torch']}), finished {environment['date']}. Of the clean images, all degraded by the program,",
+        "\n".join(shares),
+        "The first are for research; whether you may do more with what was trained on them is for you to judge.",
+        "None is a test image: before training they are compared by content with all test images. Every named "
+        f"{family} of the test lies outside of the training range in at least one factor, computed from the ranges, "
+        "some of them by little; pairs come from other people's programs and cameras. No test set was used to choose "
+        "anything: it is the first network that this recipe gave.",
+        "## What it does",
+        "PSNR on Y in dB, in brackets the gain over the input and the share of the degradation that was removed; "
+        f"{result.date}, `unseen evaluate {name} --on suites/{family}.yaml`. All quantities are in "
+        f"[the result file](../../../results/weights/{name}.json).",
+        "\n".join(_table(result, others, result.collections[f"unseen-{family}"])),
+        f"A clean photograph comes back at {clean[np.isfinite(clean)].mean():.1f} dB on average over {len(clean)}, at "
+        f"{clean.min():.1f} dB at worst.",
+    ]
+    return "\n\n".join(text if text[0] in "|-#" else textwrap.fill(text, 120) for text in paragraphs) + "\n"
 
 
 def _table(result: Result, others: list[Result], collection: tuple[str, ...]) -> list[str]:

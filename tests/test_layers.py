@@ -41,16 +41,18 @@ LAYERS = (
     "restoration",
     "training_images",
     "training",
+    "prior_training",
     "evaluation",
     "study",
     "balance",
     "report",
     "toy",
+    "app",
     "cli",
 )
 """A module imports only from those before it in this list. A new module takes a place here first."""
 
-SHARED = {"degradations": {"base"}, "networks": {"base", "padding"}}
+SHARED = {"degradations": {"base"}, "networks": {"base", "codes", "padding"}}
 """Families of alternatives, and what their members may share. In other packages siblings may import each other,
 but not in a circle."""
 

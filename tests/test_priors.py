@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from small_priors import small_chains, small_tae, small_weights
 from unseen.errors import CheckpointError, ConfigError
 from unseen.images import to_bytes, write_image
-from unseen.networks import GuidedConfig, build
+from unseen.networks import Guided, GuidedConfig, build
 from unseen.priors import Prior, PriorConfig, PriorL1, blank, essence, open_prior
 from unseen.priors.files import located
 from unseen.seeding import generator, seeded
@@ -298,3 +298,31 @@ def test_guided_networks_work_before_a_quantised_decoder(models: dict[str, Path]
     assert shapes == {name: value.shape for name, value in network.state_dict().items()}
     restored.sum().backward()
     assert all(weight.grad is not None for weight in network.parameters())
+
+
+def test_codes_are_told_from_the_degraded_image_and_begin_as_the_nearest_ones(models: dict[str, Path]) -> None:
+    prior = opened(models["VQModel"])
+    settings = {"prior": PriorConfig(source=str(models["VQModel"])), "gate": False, "codes": {"width": 8, "layers": 1}}
+    network = build(GuidedConfig.model_validate(settings), 0)
+    assert isinstance(network, Guided)
+    degraded, clean = images(7, 9), images(7, 9).flip(-1)
+    mask = torch.zeros(2, 1, 7, 9)
+    batch = Batch(degraded=degraded, clean=clean, layer=mask, mask=mask)
+    with torch.inference_mode():
+        assert torch.allclose(network.eval()(degraded), prior.reconstruct(degraded), atol=1e-5)
+    network.train()
+    optimiser = torch.optim.Adam(network.parameters(), 0.02)
+    found = []
+    for _ in range(25):
+        restored = network(degraded)
+        loss = network.auxiliary(batch)
+        assert loss is not None and restored.shape == degraded.shape
+        optimiser.zero_grad()
+        (loss + restored.sum() * 1e-9).backward()
+        assert all(weight.grad is not None for weight in network.parameters())
+        optimiser.step()
+        found.append(loss.item())
+    assert found[-1] < found[0] / 2
+    settings["prior"] = PriorConfig(source=str(small_tae()))
+    with pytest.raises(ConfigError, match="codebook"):
+        GuidedConfig.model_validate(settings).build()

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from unseen.priors import PriorL1
+from unseen.priors import DiffusionL1, PriorL1
 from unseen.ranges import Frozen, one_of
 from unseen.types import Batch, Images
 
@@ -50,9 +50,9 @@ class Decoupled(Frozen):
         return (weight * (restored - batch.clean).abs()).mean()
 
 
-ALL = (L1, Charbonnier, Decoupled, PriorL1)
+ALL = (L1, Charbonnier, Decoupled, PriorL1, DiffusionL1)
 
 if TYPE_CHECKING:
-    AnyLoss = L1 | Charbonnier | Decoupled | PriorL1
+    AnyLoss = L1 | Charbonnier | Decoupled | PriorL1 | DiffusionL1
 else:
     AnyLoss = one_of(ALL)

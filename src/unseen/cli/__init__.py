@@ -21,10 +21,11 @@ from unseen.cli import (
     suite,
     toy,
     train,
+    web,
 )
 from unseen.cli.app import app, main
 
 __all__ = [
     "app", "balance", "complexity", "doctor", "evaluate", "export", "gallery", "leaderboard", "leaks", "main", "map",
-    "preview", "prior", "probe", "restore", "study", "suite", "toy", "train",
+    "preview", "prior", "probe", "restore", "study", "suite", "toy", "train", "web",
 ]  # fmt: skip

@@ -1,4 +1,7 @@
-"""Networks: one architecture a file, its configuration beside it. Adding one is its file and its entry here."""
+"""Networks: one architecture a file, its configuration beside it. Adding one is its file and its entry here.
+
+`Refined` is none of `ALL`: it holds any of them, and lets a diffusion model draw what that gives once more.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -9,6 +12,7 @@ from unseen.networks.guided import Guided, GuidedConfig
 from unseen.networks.nafnet import NAFNet, NAFNetConfig
 from unseen.networks.padding import pad_to_multiple
 from unseen.networks.prenet import PReNet, PReNetConfig
+from unseen.networks.refined import Refined, RefinedConfig
 from unseen.networks.resnet import ResNet, ResNetConfig
 from unseen.networks.swinir import SwinIR, SwinIRConfig
 from unseen.networks.unet import UNet, UNetConfig
@@ -20,7 +24,8 @@ ALL = (ResNet, UNet, PReNet, SwinIR, NAFNet, Guided)
 if TYPE_CHECKING:
     AnyNetworkConfig = NetworkConfig
 else:
-    AnyNetworkConfig = one_of(tuple(network.Config for network in ALL))
+    AnyNetworkConfig = one_of((*(network.Config for network in ALL), RefinedConfig))
+    RefinedConfig.model_rebuild(_types_namespace={"AnyNetworkConfig": AnyNetworkConfig})
 
 
 def build(config: NetworkConfig, seed: int) -> nn.Module:
@@ -39,6 +44,8 @@ __all__ = [
     "NetworkConfig",
     "PReNet",
     "PReNetConfig",
+    "Refined",
+    "RefinedConfig",
     "ResNet",
     "ResNetConfig",
     "SwinIR",

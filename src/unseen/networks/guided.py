@@ -6,8 +6,8 @@ win that back: a gate that chooses, per pixel, between the image as it came and 
 encoder that are led past the latents into the decoder, as much as a dial says (after Zhou et al., "Towards Robust Blind
 Face Restoration with Codebook Lookup Transformer", NeurIPS 2022, Eq. 5).
 
-Checkpoints hold the encoder, the gate and the ways past, never the prior: it is opened where the network runs, by its
-configuration, and must be the same then.
+Checkpoints hold the encoder, the gate, the ways past and the choice of codes, never the prior: it is opened where the
+network runs, by its configuration, and must be the same then.
 """
 
 import copy
@@ -16,11 +16,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from unseen.errors import ConfigError
 from unseen.networks.base import NetworkConfig
+from unseen.networks.codes import Codes, CodesConfig, chosen
 from unseen.networks.padding import pad_to_multiple
 from unseen.priors import Prior, PriorConfig, Tap, blank, open_prior
 from unseen.types import Batch, Images
@@ -31,7 +34,8 @@ class GuidedConfig(NetworkConfig):
     that see both and their difference; without it the decoded image is the result. `features`: lead the encoder's
     features into the decoder with this weight in [0, 1] (None: there is no such way); after training it is a dial
     between the prior (0) and fidelity. `latent`: the weight, in training, of the distance between the latents and those
-    of the clean image (METHOD's figure, and our suggestion, is 0.1).
+    of the clean image (METHOD's figure, and our suggestion, is 0.1). `codes`: of a prior with a codebook, a transformer
+    chooses the codes (`unseen.networks.codes`; None: they are the nearest ones).
     """
 
     kind: Literal["Guided"] = "Guided"
@@ -40,6 +44,7 @@ class GuidedConfig(NetworkConfig):
     width: int = Field(default=16, ge=1, le=4096)
     features: float | None = Field(default=None, ge=0, le=1)
     latent: float = Field(default=0.0, ge=0)
+    codes: CodesConfig | None = None
 
     def build(self) -> "Guided":
         return Guided(self)
@@ -72,18 +77,25 @@ class Guided(nn.Module):
         self.encoder = plan.encoder if described else copy.deepcopy(open_prior(config.prior).encoder)
         self.encoder.requires_grad_(True).train()
         self.ways = nn.ModuleList(map(_way, self.taps))
+        self.codes = None if config.codes is None else _codes(config.codes, plan)
         self.gate = _gate(config.width) if config.gate else None
         self.first = f"encoder.{plan.first}"
         self.last = "gate.4" if config.gate else f"encoder.{plan.last}"
         self._latents: Tensor | None = None
+        self._scores: Tensor | None = None
 
     def forward(self, degraded: Images) -> Images:
         height, width = degraded.shape[-2:]
         prior = open_prior(self.config.prior, degraded.device)
         with self._ways_open(prior):
             latents = self.encoder(pad_to_multiple(degraded, self.multiple))
-            decoded = prior.decode(latents)[..., :height, :width]
+            drawn, scores = latents, None
+            if self.codes is not None and prior.codebook is not None:
+                scores = self.codes(latents, prior.codebook.weight)
+                drawn = chosen(scores, prior.codebook.weight, self.training)
+            decoded = prior.decode(drawn)[..., :height, :width]
         self._latents = latents if self.training and self.config.latent else None
+        self._scores = scores if self.training else None
         if self.gate is None:
             return decoded
         seen = torch.cat([degraded, decoded, (degraded - decoded).abs()], 1)
@@ -92,13 +104,20 @@ class Guided(nn.Module):
 
     def auxiliary(self, batch: Batch) -> Float[Tensor, ""] | None:
         """What is to be added to the loss of the last forward pass in training: `latent` times the mean of |latents -
-        encode(clean)|; None where there is nothing. Of a prior with a codebook, the clean latents are its codes."""
-        latents, self._latents = self._latents, None
-        if latents is None:
+        encode(clean)|, and `codes.weight` times the cross entropy between the scores and the clean image's codes; None
+        where there is neither. Of a prior with a codebook, the clean latents are its codes."""
+        latents, scores, self._latents, self._scores = self._latents, self._scores, None, None
+        if latents is None and scores is None:
             return None
+        prior = open_prior(self.config.prior, batch.clean.device)
         with torch.no_grad():
-            wanted = open_prior(self.config.prior, batch.clean.device).encode(batch.clean)
-        return self.config.latent * (latents.float() - wanted).abs().mean()
+            wanted = prior.embed(batch.clean)
+        found = batch.clean.new_zeros(())
+        if latents is not None:
+            found = self.config.latent * (latents.float() - prior.quantise(wanted)).abs().mean()
+        if scores is not None and self.config.codes is not None:
+            found = found + self.config.codes.weight * F.cross_entropy(scores.float(), prior.codes(wanted))
+        return found
 
     @contextmanager
     def _ways_open(self, prior: Prior) -> Iterator[None]:
@@ -146,6 +165,13 @@ def _way(tap: Tap) -> nn.Sequential:
     )
     _silence(way[-1])
     return way
+
+
+def _codes(config: CodesConfig, plan: Prior) -> Codes:
+    if plan.codebook is None:
+        raise ConfigError("codes asks for a prior with a codebook, and this one has none: name a VQModel.")
+    codes, channels = plan.codebook.weight.shape
+    return Codes(config, codes, channels)
 
 
 def _silence(layer: nn.Module) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from unseen.errors import CheckpointError
@@ -52,8 +51,9 @@ class Decoder(nn.Module):
         return self.body(features, latents if self.spatial else None) / 2 + 0.5
 
 
-def _class(name: str, source: object) -> Any:
-    """Any: the classes of diffusers have no common type. ConfigError where it is not installed."""
+def class_of(name: str, source: object) -> Any:
+    """A class of diffusers by name. Any: they have no common type. ConfigError where it is not installed; `source` is
+    what needs it."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of what it would rather have beside it
             import diffusers
@@ -66,7 +66,7 @@ def _class(name: str, source: object) -> Any:
 def blank(config: Mapping[str, Any]) -> Prior:
     """A prior as `config` has it, with fresh weights."""
     settings = {key: value for key, value in config.items() if key != "class"}
-    return _wrapped(_class(config["class"], config["class"]).from_config(settings), config)
+    return _wrapped(class_of(config["class"], config["class"]).from_config(settings), config)
 
 
 def _wrapped(model: Any, config: Mapping[str, Any]) -> Prior:
@@ -105,7 +105,7 @@ def _wrapped(model: Any, config: Mapping[str, Any]) -> Prior:
 
 def from_folder(folder: Path, config: Mapping[str, Any]) -> Prior:
     """The prior in a folder whose `config.json` says `config`. Only safetensors are read. Raises CheckpointError."""
-    kind = _class(config["_class_name"], folder)
+    kind = class_of(config["_class_name"], folder)
     try:
         with warnings.catch_warnings(action="ignore"):  # of faster ways to load large models
             model = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False)
@@ -115,7 +115,7 @@ def from_folder(folder: Path, config: Mapping[str, Any]) -> Prior:
             f"{folder} does not hold the weights that its config.json describes, as safetensors ({said})."
         ) from error
     settings = {key: value for key, value in config.items() if not key.startswith("_")}
-    prior = _wrapped(model.to(torch.float32), {"class": config["_class_name"], **settings})
+    prior = _wrapped(model.float(), {"class": config["_class_name"], **settings})
     if broken := [name for name, value in prior.state_dict().items() if not value.isfinite().all()]:
         raise CheckpointError(f"The weights in {folder} are not finite: {', '.join(broken[:3])}. Fetch them again.")
     return prior

@@ -17,6 +17,12 @@ HUB = "hub:"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """The name that diffusers gives weights."""
 
+SCHEDULER = "scheduler_config.json"
+"""The name that diffusers gives the levels of noise of a diffusion model."""
+
+FETCHED = ("config.json", WEIGHTS, SCHEDULER)
+"""What is fetched of the hub, where it is there."""
+
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
 _PATTERN = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:/([\w.-]+))?")
@@ -49,7 +55,7 @@ def _fetched(source: str) -> Path:
     folder = match[2] or ""
     inside = f"{folder}/" if folder else ""
     try:
-        fetched = snapshot_download(match[1], allow_patterns=[f"{inside}config.json", f"{inside}{WEIGHTS}"])
+        fetched = snapshot_download(match[1], allow_patterns=[inside + file for file in FETCHED])
     except Exception as error:  # no network, no such name, no permission: the client has an error for each
         said = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ConfigError(f"{source} could not be fetched ({said}). Name a local folder, or try again.") from error

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from pydantic import Field, model_validator
+from torch import nn
 
 from unseen.errors import CheckpointError, ConfigError
 from unseen.priors import diffusers, tae
@@ -75,13 +76,23 @@ def _read(source: str) -> Prior:
     with torch.inference_mode(False):
         path = located(source)
         prior = _from_path(path)
-    digest = hashlib.sha256(prior.architecture.encode())
-    for name, value in sorted(prior.state_dict().items()):
+    prior.content = content_of(prior.architecture, prior)
+    prior.name = name_of(source, path)
+    return prior
+
+
+def content_of(architecture: str, module: nn.Module) -> str:
+    """Sixteen hexadecimal digits over how a module is built and its weights, which are on the CPU."""
+    digest = hashlib.sha256(architecture.encode())
+    for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)}".encode())
         digest.update(value.numpy().tobytes())
-    prior.content = digest.hexdigest()[:16]
-    prior.name = source.removeprefix(HUB) if source.startswith(HUB) else path.name if path.is_dir() else path.stem
-    return prior
+    return digest.hexdigest()[:16]
+
+
+def name_of(source: str, path: Path) -> str:
+    """What people call the prior that `source` names and that lies at `path`."""
+    return source.removeprefix(HUB) if source.startswith(HUB) else path.name if path.is_dir() else path.stem
 
 
 def _from_path(path: Path) -> Prior:

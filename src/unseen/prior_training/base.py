@@ -1,0 +1,64 @@
+"""What a small prior is while it is trained, and the loss that autoencoders share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unseen.types import Images
+
+Figures = dict[str, Tensor]
+"""Numbers to be logged, by name: tensors without axes or gradients."""
+
+Crops = Callable[[int], Images]
+"""The clean crops of a step."""
+
+
+class AbstractTrainee(nn.Module, ABC):
+    """A model of diffusers and what is trained beside it. All that a step changes is in the state of this module and
+    of the optimisers, so that training can go on from them.
+
+    `model` is what is saved. `critic`, where there is one, has an optimiser and a loss of its own.
+    """
+
+    model: nn.Module
+    critic: nn.Module | None = None
+
+    @abstractmethod
+    def loss(self, clean: Images, step: int) -> tuple[Float[Tensor, ""], Figures]:
+        """What the model is to lower, and what is worth knowing beside it. Images are in [0, 1]."""
+
+    def critic_loss(self, step: int) -> Float[Tensor, ""] | None:
+        """What the critic is to lower, of the images of the last `loss`; None where it does not take part yet."""
+        return None
+
+    def after(self, step: int) -> Figures:
+        """What is done when the optimisers have taken their step."""
+        return {}
+
+    def settle(self, crops: Crops) -> None:
+        """The last thing before the model, with its final weights, is saved. `crops` are of the data trained on."""
+
+    def save(self, folder: str) -> None:
+        """Write the model as diffusers does."""
+        self.model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+
+
+def multiscale(restored: Images, clean: Images, scales: int) -> Float[Tensor, ""]:
+    """Mean over scales of the mean of |differences of restored - differences of clean|, between neighbours downwards
+    and to the right; each scale is half the one before, by averaging (multi-scale gradient matching: Li and Snavely,
+    MegaDepth, CVPR 2018, Eq. 4, here of colours). Edges count at every size, which L1 alone blurs."""
+    error, total = restored - clean, restored.new_zeros(())
+    for scale in range(scales):
+        down, right = error.diff(dim=2).abs().mean(), error.diff(dim=3).abs().mean()
+        total = total + (down + right) / 2
+        if scale + 1 < scales:
+            error = F.avg_pool2d(error, 2)
+    return total / scales
+
+
+def reconstruction(restored: Images, clean: Images, weight: float, scales: int) -> Float[Tensor, ""]:
+    """L1, and `weight` times the multi-scale difference of gradients."""
+    return (restored - clean).abs().mean() + weight * multiscale(restored, clean, scales)

@@ -1,0 +1,235 @@
+"""Diffusion models as priors: a frozen network that says what the clean image under a known amount of noise is.
+
+Read are folders of diffusers with a `UNet2DModel` and `scheduler_config.json` beside its `config.json`: one of an EDM
+scheduler (Karras et al., NeurIPS 2022; what `unseen prior train diffusion` writes), or of a DDPM or DDIM scheduler that
+predicts the noise (Ho et al., NeurIPS 2020). Images are in [0, 1] and `sigma` is in these units, here and for all who
+call; the networks have images in [-1, 1], where the noise is twice as large.
+"""
+
+import copy
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from unseen.errors import CheckpointError, ConfigError
+from unseen.priors import edm
+from unseen.priors.diffusers import class_of
+from unseen.priors.edm import Sigmas
+from unseen.priors.files import SCHEDULER, located, model_config
+from unseen.priors.opening import content_of, name_of
+from unseen.ranges import Frozen
+from unseen.types import Images
+
+CLASS = "UNet2DModel"
+EDM = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+DISCRETE = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler")
+
+
+class Preconditioned(nn.Module):
+    """D(x; sigma) of a network that was trained with the preconditioning of EDM. Images in [-1, 1]."""
+
+    def __init__(self, unet: nn.Module, sigma_data: float, low: float, high: float) -> None:
+        super().__init__()
+        self.unet, self.sigma_data, self.low, self.high = unet, sigma_data, low, high
+
+    def forward(self, noisy: Images, sigma: Sigmas) -> Images:
+        return edm.denoised(lambda scaled, noise: self.unet(scaled, noise).sample, noisy, sigma, self.sigma_data)
+
+
+class Discrete(nn.Module):
+    """D(x; sigma) = x - sigma e(x / sqrt(1 + sigma^2), t) of a network e that was trained to tell the noise at numbered
+    levels, whose standard deviations over unscaled images are `levels`; t is interpolated in log sigma (Karras et al.,
+    appendix C.3.4). Images in [-1, 1]."""
+
+    levels: Tensor
+
+    def __init__(self, unet: nn.Module, levels: Tensor) -> None:
+        super().__init__()
+        self.unet = unet
+        self.register_buffer("levels", levels.float(), persistent=False)
+        self.low, self.high = float(levels[0]), float(levels[-1])
+
+    def forward(self, noisy: Images, sigma: Sigmas) -> Images:
+        wide = sigma[:, None, None, None]
+        noise = self.unet(noisy / (1 + wide.square()).sqrt(), self.number(sigma)).sample
+        return noisy - wide * noise
+
+    def number(self, sigma: Sigmas) -> Sigmas:
+        """t of each level, between the first and the last."""
+        logs, wanted = self.levels.log(), sigma.clamp(self.low, self.high).log()
+        above = torch.searchsorted(logs, wanted.contiguous()).clamp(1, len(logs) - 1)
+        low, high = logs[above - 1], logs[above]
+        return above - 1 + (wanted - low) / (high - low)
+
+
+class Denoiser(nn.Module):
+    """A diffusion model, frozen: its weights take no gradients and it stays in evaluation mode. Gradients pass through
+    it to what goes in.
+
+    `low` and `high` bound the levels of noise that it was trained for. `stride` is what the sides of images are grown
+    to multiples of. `architecture`, `name` and `content` are as those of a `Prior`.
+    """
+
+    def __init__(self, architecture: str, body: Preconditioned | Discrete, *, stride: int) -> None:
+        super().__init__()
+        self.architecture, self.name, self.content, self.stride = architecture, "", "", stride
+        self.body = body
+        self.low, self.high = body.low / 2, body.high / 2
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Does nothing: it is in evaluation mode, and stays there."""
+        return super().train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Does nothing: its weights take no gradients."""
+        return super().requires_grad_(False)
+
+    def denoise(self, noisy: Images, sigma: Sigmas) -> Images:
+        """The mean of the clean images that may lie under Gaussian noise of standard deviation `sigma`, one for each
+        image, in units of [0, 1]. Of any size, not clipped."""
+        height, width = noisy.shape[-2:]
+        down, right = (-side % self.stride for side in noisy.shape[-2:])
+        grown = F.pad(noisy, (0, right, 0, down), mode="replicate") if down or right else noisy
+        return (self.body(grown * 2 - 1, sigma * 2) / 2 + 0.5)[..., :height, :width]
+
+    def sample(self, count: int, size: int, rng: torch.Generator, steps: int = 18) -> Images:
+        """`count` images out of nothing but noise, by `steps` steps of Heun's method: `size` pixels a side, not
+        clipped, on the device of the weights."""
+        noise = torch.randn(count, 3, size, size, generator=rng).to(next(self.parameters()).device)
+        return edm.heun(self.denoise, 0.5 + self.high * noise, edm.sigmas(steps, self.low, self.high))
+
+
+class DenoiserConfig(Frozen):
+    """Which diffusion model.
+
+    `source`: a folder of diffusers; `${VARIABLES}` in its path are filled in. One of the Hugging Face hub is
+    `hub:owner/name`, or `hub:owner/name/folder`. `content` and `architecture` are filled in, as those of a
+    `PriorConfig`. Raises ConfigError and CheckpointError for what is wrong with the source.
+    """
+
+    source: str = Field(min_length=1)
+    content: str = ""
+    architecture: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_content(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("source"), str) or not value["source"]:
+            return value
+        if value.get("content") and value.get("architecture"):
+            return value
+        denoiser = _read(value["source"])
+        _check(denoiser, value["source"], value.get("content") or denoiser.content)
+        return {**value, "content": denoiser.content, "architecture": denoiser.architecture}
+
+
+def open_denoiser(config: DenoiserConfig, device: str | torch.device = "cpu") -> Denoiser:
+    """The diffusion model on `device`: the same object for the same configuration, so that it is there once.
+
+    Raises ConfigError where the source now holds another one than `config` was made with.
+    """
+    return _opened(config, torch.device(device))  # pyright: ignore[reportArgumentType]  (frozen: it has a hash)
+
+
+@lru_cache(maxsize=8)
+def _opened(config: DenoiserConfig, device: torch.device) -> Denoiser:
+    denoiser = _read(config.source)
+    _check(denoiser, config.source, config.content)
+    with torch.inference_mode(False):  # weights made in inference mode can never take part in training
+        return copy.deepcopy(denoiser).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _check(denoiser: Denoiser, source: str, content: str) -> None:
+    if denoiser.content != content:
+        raise ConfigError(
+            f"The diffusion model in {source} is not the one that this was made with: its content is "
+            f"{denoiser.content}, not {content}. Put the old one back, or leave content out."
+        )
+
+
+@lru_cache(maxsize=4)
+def _read(source: str) -> Denoiser:
+    with torch.inference_mode(False):
+        path = located(source)
+        denoiser = denoiser_in(path)
+    denoiser.content, denoiser.name = content_of(denoiser.architecture, denoiser), name_of(source, path)
+    return denoiser
+
+
+def denoiser_in(folder: Path) -> Denoiser:
+    """The diffusion model in a folder, as it is now; without a name. Only safetensors are read. CheckpointError says
+    what is wrong with it."""
+    config = model_config(folder) if folder.is_dir() else None
+    if config is None or config["_class_name"] != CLASS:
+        held = "no config.json of diffusers" if config is None else f"a {config['_class_name']}"
+        raise CheckpointError(f"{folder} holds {held}: expected a folder of diffusers with a {CLASS}.")
+    if (config.get("in_channels", 3), config.get("out_channels", 3)) != (3, 3):
+        raise CheckpointError(f"The {CLASS} in {folder} is not one of RGB images, 3 channels in and out.")
+    schedule = _schedule(folder)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of faster ways to load large models
+            unet = class_of(CLASS, folder).from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
+            )
+    except ConfigError:
+        raise
+    except Exception as error:  # files missing, cut short or of another model: an error for each
+        said = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{folder} does not hold the weights that its config.json describes, as safetensors ({said})."
+        ) from error
+    unet = unet.float()
+    if broken := [name for name, value in unet.state_dict().items() if not value.isfinite().all()]:
+        raise CheckpointError(f"The weights in {folder} are not finite: {', '.join(broken[:3])}. Fetch them again.")
+    shown = {key: value for key, value in config.items() if not key.startswith("_")}
+    levels = {key: value for key, value in schedule.items() if key != "_diffusers_version"}
+    architecture = json.dumps({"class": CLASS, **shown, "levels": levels}, sort_keys=True, separators=(",", ":"))
+    return Denoiser(architecture, _body(unet, schedule, folder), stride=2 ** (len(unet.config.block_out_channels) - 1))
+
+
+def _schedule(folder: Path) -> dict[str, Any]:
+    path = folder / SCHEDULER
+    try:
+        schedule = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}): the levels of noise of a diffusion "
+            "model stand in it. Put it beside config.json; in a whole pipeline it lies in the folder scheduler."
+        ) from error
+    if not isinstance(schedule, dict):
+        raise CheckpointError(f"{path} holds {type(schedule).__name__}, expected a scheduler's settings.")
+    return schedule
+
+
+def _body(unet: nn.Module, schedule: Mapping[str, Any], folder: Path) -> Preconditioned | Discrete:
+    kind, prediction = schedule.get("_class_name"), schedule.get("prediction_type", "epsilon")
+    if kind not in (*EDM, *DISCRETE) or prediction != "epsilon":
+        raise CheckpointError(
+            f"The scheduler in {folder} is {kind} with prediction_type {prediction}: expected one of "
+            f"{', '.join((*EDM, *DISCRETE))} with epsilon."
+        )
+    if kind in EDM:
+        low, high, data = (
+            float(schedule.get(key, default))
+            for key, default in (("sigma_min", 0.002), ("sigma_max", 80.0), ("sigma_data", 0.5))
+        )
+        if not (0 < low < high < math.inf and data > 0):
+            raise CheckpointError(
+                f"{folder / SCHEDULER} has sigma_min {low:g}, sigma_max {high:g} and sigma_data {data:g}: expected "
+                "0 < sigma_min < sigma_max and 0 < sigma_data."
+            )
+        return Preconditioned(unet, data, low, high)
+    with warnings.catch_warnings(action="ignore"):
+        kept = class_of("DDPMScheduler", folder).from_config(dict(schedule)).alphas_cumprod
+    return Discrete(unet, ((1 - kept) / kept).sqrt())
