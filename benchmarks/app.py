@@ -20,11 +20,17 @@ import numpy as np
 import skimage
 import torch
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from unseen.degradations import Rain
 from unseen.images import to_bytes
 from unseen.seeding import generator
+
+try:
+    import gradio  # noqa: F401
+    from playwright.sync_api import sync_playwright
+except ImportError as error:
+    print(f"skipped: {error.name} is not installed (pip install gradio playwright)")
+    sys.exit()
 
 SIZE = (1250, 800)
 SWITCHES = (

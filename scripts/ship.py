@@ -2,9 +2,10 @@
 
     UNSEEN_DATA=/path/to/data .venv/bin/python scripts/ship.py rain
 
-NAME is that of a recipe: recipes/NAME.yaml is trained (the same command again goes on where it stopped) after its
-images have been compared with all test images; judged on suites/FAMILY.yaml, with published weights beside it where
-their results lie in the repository; and copied to src/unseen/weights/NAME.safetensors, its card beside it.
+NAME is that of a recipe. Its images are compared with all test images, and recipes/NAME.yaml is trained, from what
+recipes/NAME-first.yaml gave where there is one; the same command again goes on where it stopped. The network is judged
+on suites/FAMILY.yaml, with published weights beside it where their results lie in the repository, and copied to
+src/unseen/weights/NAME.safetensors, its card beside it.
 """
 
 import argparse
@@ -38,7 +39,8 @@ LICENCES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml")))
+    recipes = (ROOT / "recipes").glob("*.yaml")
+    parser.add_argument("name", choices=sorted(path.stem for path in recipes if not path.stem.endswith("-first")))
     parser.add_argument("--runs", type=Path, default=ROOT / "runs")
     given = parser.parse_args()
     os.chdir(ROOT)
@@ -48,19 +50,25 @@ def main() -> None:
     name, family = given.name, given.name.partition("-")[0]
     recipe = Path("recipes", f"{name}.yaml")
     tests = [part for test in TESTS[1:] for part in ("--test", str(data / test))]
-    trained = _json("train", str(recipe), *tests, "--runs", str(given.runs), "--save-every", "500")
-    folder = Path(trained["checkpoint"]).parent
+
+    def train(recipe: Path, *more: str) -> Path:
+        words = (str(recipe), *more, *tests, "--runs", os.path.relpath(given.runs), "--save-every", "500")
+        return Path(_json("train", *words)["checkpoint"])
+
+    first = recipe.with_name(f"{name}-first.yaml")
+    begun = train(first) if first.is_file() else None
+    checkpoint = train(recipe, *(() if begun is None else ("--set", f"start_from={os.path.relpath(begun)}")))
     weights = Path("src/unseen/weights", f"{name}.safetensors")
     weights.parent.mkdir(exist_ok=True)
-    shutil.copyfile(trained["checkpoint"], weights)
+    shutil.copyfile(checkpoint, weights)
     judged, kept = given.runs / f"verdict-{name}", Path("results/weights", f"{name}.json")
     _json("evaluate", name, "--on", f"suites/{family}.yaml", "--device", "cpu", "-o", str(judged))
     kept.parent.mkdir(exist_ok=True)
     shutil.copyfile(judged / "results" / f"{name}.json", kept)
     result = read_result(kept)
     others = [read_result(path) for path in sorted(Path("results/prenet").glob("*.json"))] if family == "rain" else []
-    environment = json.loads((folder / "environment.json").read_text())
-    weights.with_suffix(".md").write_text(_card(weights, recipe, environment, result, others), encoding="utf-8")
+    stages = [(recipe, checkpoint.parent)] if begun is None else [(first, begun.parent), (recipe, checkpoint.parent)]
+    weights.with_suffix(".md").write_text(_card(weights, stages, result, others), encoding="utf-8")
     print(weights)
 
 
@@ -72,11 +80,11 @@ def _json(*words: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def _card(weights: Path, recipe: Path, environment: dict[str, Any], result: Result, others: list[Result]) -> str:
-    """The model card, in Markdown."""
+def _card(weights: Path, stages: list[tuple[Path, Path]], result: Result, others: list[Result]) -> str:
+    """The model card, in Markdown. `stages`: recipes and the folders of their runs, one after the other."""
     name, family = weights.stem, weights.stem.partition("-")[0]
     checkpoint = load_checkpoint(weights)
-    experiment, settings = checkpoint.experiment, checkpoint.experiment.recipe
+    experiment = checkpoint.experiment
     network = " ".join(f"{key} {value}," for key, value in experiment.network.model_dump().items()).rstrip(",")
     sources = [part.source.rpartition("/")[2] for part in experiment.backgrounds.parts or (experiment.backgrounds,)]
     drawn = experiment.backgrounds.weights or [1.0] * len(sources)
@@ -85,22 +93,19 @@ def _card(weights: Path, recipe: Path, environment: dict[str, Any], result: Resu
     ]
     clean = result.rows["clean"].values("model", "psnr_y")
     size = f"{checkpoint.parameters:,} parameters, {weights.stat().st_size / 1e6:.1f} MB"
-    patches = f"{settings.steps:,} steps of {settings.batch} patches of {settings.patch} pixels"
-    on = f"{environment['threads']} thread of {environment['processor']}, {environment['precision']}"
     paragraphs = [
         f"# `{name}`",
         f"A network of {network.removeprefix('kind ')}; {size}. MIT licence, as the package. `unseen restore photo.jpg "
         f"--model {name}` uses it.",
         "## Training",
-        f"`UNSEEN_DATA=/path/to/data .venv/bin/python scripts/ship.py {name}` trains [{recipe}](../../../{recipe}): "
-        f"seed {experiment.seed}, {patches}, {environment['seconds'] / 3600:.1f} hours on {on} (torch "
-        f"{environment['torch']}), finished {environment['date']}. Of the clean images, all degraded by the program,",
+        f"`UNSEEN_DATA=/path/to/data .venv/bin/python scripts/ship.py {name}` trains it: "
+        f"{'; then '.join(_stage(*stage) for stage in stages)}. Of the clean images, all degraded by the program,",
         "\n".join(shares),
         "The first are for research; whether you may do more with what was trained on them is for you to judge.",
         "None is a test image: before training they are compared by content with all test images. Every named "
         f"{family} of the test lies outside of the training range in at least one factor, computed from the ranges, "
         "some of them by little; pairs come from other people's programs and cameras. No test set was used to choose "
-        "anything: it is the first network that this recipe gave.",
+        "anything. Where something was changed after a first network had been looked at, the recipe says what and why.",
         "## What it does",
         "PSNR on Y in dB, in brackets the gain over the input and the share of the degradation that was removed; "
         f"{result.date}, `unseen evaluate {name} --on suites/{family}.yaml`. All quantities are in "
@@ -110,6 +115,16 @@ def _card(weights: Path, recipe: Path, environment: dict[str, Any], result: Resu
         f"{clean.min():.1f} dB at worst.",
     ]
     return "\n\n".join(text if text[0] in "|-#" else textwrap.fill(text, 120) for text in paragraphs) + "\n"
+
+
+def _stage(recipe: Path, run: Path) -> str:
+    """What was done with a recipe, in words."""
+    settings, ended = load_checkpoint(run).experiment.recipe, json.loads((run / "environment.json").read_text())
+    return (
+        f"[{recipe}](../../../{recipe}), {settings.steps:,} steps of {settings.batch} patches of {settings.patch} "
+        f"pixels, {ended['seconds'] / 3600:.1f} hours on {ended['threads']} thread of {ended['processor']} "
+        f"({ended['precision']}, torch {ended['torch']}), finished {ended['date']}"
+    )
 
 
 def _table(result: Result, others: list[Result], collection: tuple[str, ...]) -> list[str]:
