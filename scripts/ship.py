@@ -114,7 +114,12 @@ def _card(weights: Path, stages: list[tuple[Path, Path]], result: Result, others
         f"A clean photograph comes back at {clean[np.isfinite(clean)].mean():.1f} dB on average over {len(clean)}, at "
         f"{clean.min():.1f} dB at worst.",
     ]
-    return "\n\n".join(text if text[0] in "|-#" else textwrap.fill(text, 120) for text in paragraphs) + "\n"
+    return (
+        "\n\n".join(
+            text if text[0] in "|-#" else textwrap.fill(text, 120, break_on_hyphens=False) for text in paragraphs
+        )
+        + "\n"
+    )
 
 
 def _stage(recipe: Path, run: Path) -> str:
