@@ -106,8 +106,8 @@ def _card(weights: Path, stages: list[tuple[Path, Path]], result: Result, others
         f"{family} of the test lies outside of the training range in at least one factor, computed from the ranges, "
         "some of them by little; pairs come from other people's programs and cameras. The ranges were written knowing "
         "the tests, so as to leave them out, and knowing what ordinary training fails on. No setting was chosen by its "
-        "score on a test set; where something was changed after a first network had been looked at, the recipe says what "
-        "and why.",
+        "score on a test set; where something was changed after a first network had been looked at, the recipe says "
+        "what and why.",
         "## What it does",
         "PSNR on Y in dB, in brackets the gain over the input and the share of the degradation that was removed; "
         f"{result.date}, `unseen evaluate {name} --on suites/{family}.yaml`. All quantities are in "
