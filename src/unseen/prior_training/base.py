@@ -2,11 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any, ClassVar, Self
 
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from unseen.ranges import Frozen
 from unseen.types import Images
 
 Figures = dict[str, Tensor]
@@ -14,6 +17,39 @@ Figures = dict[str, Tensor]
 
 Crops = Callable[[int], Images]
 """The clean crops of a step."""
+
+
+class Kind(Frozen):
+    """What every kind of small prior has. `widths`: the channels at full resolution, at half, and so on; `layers`
+    residual blocks at each (a decoder has one more); normalisations have `groups`. Members have a `kind`."""
+
+    widths: tuple[int, ...] = Field(default=(32, 64, 96), min_length=2)
+    layers: int = Field(default=1, ge=1)
+    groups: int = Field(default=8, ge=1)
+
+    RECIPE: ClassVar[dict[str, Any]] = {}
+    """How the recipe's defaults differ for this kind."""
+
+    @model_validator(mode="after")
+    def _grouped(self) -> Self:
+        wrong = [width for width in self.widths if width < 1 or width % self.groups]
+        if wrong:
+            raise ValueError(f"a width is {wrong[0]}, which is no multiple of the {self.groups} groups: change either")
+        return self
+
+    @property
+    def stride(self) -> int:
+        """Pixels a side to a multiple of which crops are to be cut."""
+        return 2 ** (len(self.widths) - 1)
+
+    @property
+    def smallest(self) -> int:
+        """The smallest crops that it can be trained on, pixels a side."""
+        return self.stride
+
+    @abstractmethod
+    def trainee(self, steps: int, seed: int) -> "AbstractTrainee":
+        """The model, with fresh weights from the seed, to be trained for so many steps."""
 
 
 class AbstractTrainee(nn.Module, ABC):

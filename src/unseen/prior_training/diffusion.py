@@ -8,17 +8,15 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from unseen.prior_training.base import AbstractTrainee, Figures
-from unseen.prior_training.vae import check_groups
+from unseen.prior_training.base import AbstractTrainee, Figures, Kind
 from unseen.priors import edm
 from unseen.priors.diffusers import class_of
-from unseen.ranges import Frozen
 from unseen.seeding import generator, seeded
 from unseen.types import Images
 
 
-class Diffusion(Frozen):
-    """`widths`, `layers` and `groups` as those of a `VAE`, of a U-Net.
+class Diffusion(Kind):
+    """A U-Net; its shape is in `Kind`.
 
     Noise is measured in units of images in [-1, 1]: `sigma_data` is the standard deviation of these, and the logarithm
     of the noise's is normal, of mean `log_mean` and standard deviation `log_spread`. The model may be used from
@@ -26,9 +24,6 @@ class Diffusion(Frozen):
     """
 
     kind: Literal["diffusion"] = "diffusion"
-    widths: tuple[int, ...] = Field(default=(32, 64, 96), min_length=2)
-    layers: int = Field(default=1, ge=1)
-    groups: int = Field(default=8, ge=1)
     sigma_data: float = Field(default=0.5, gt=0)
     log_mean: float = -1.2
     log_spread: float = Field(default=1.2, gt=0)
@@ -36,23 +31,12 @@ class Diffusion(Frozen):
     sigma_max: float = Field(default=80.0, gt=0)
 
     RECIPE: ClassVar[dict[str, Any]] = {"ema": 0.999}
-    """How the recipe's defaults differ for this kind."""
 
     @model_validator(mode="after")
-    def _sound(self) -> Self:
-        check_groups(self.widths, self.groups)
+    def _ordered(self) -> Self:
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min is {self.sigma_min:g}, not below sigma_max, {self.sigma_max:g}")
         return self
-
-    @property
-    def stride(self) -> int:
-        return 2 ** (len(self.widths) - 1)
-
-    @property
-    def smallest(self) -> int:
-        """The smallest crops that it can be trained on, pixels a side."""
-        return self.stride
 
     def trainee(self, steps: int, seed: int) -> "DiffusionTrainee":
         return DiffusionTrainee(self, seed)

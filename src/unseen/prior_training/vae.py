@@ -1,15 +1,14 @@
 """A small variational autoencoder (Kingma and Welling, ICLR 2014): diffusers' `AutoencoderKL`, built small."""
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from unseen.prior_training.base import AbstractTrainee, Crops, Figures, reconstruction
+from unseen.prior_training.base import AbstractTrainee, Crops, Figures, Kind, reconstruction
 from unseen.priors.diffusers import class_of
-from unseen.ranges import Frozen
 from unseen.seeding import generator, seeded
 from unseen.types import Images
 
@@ -17,49 +16,27 @@ SETTLED = 16
 """Batches over which the spread of the latents is measured."""
 
 
-class VAE(Frozen):
-    """`widths`: the channels at full resolution, at half, and so on; `layers` residual blocks at each (the decoder has
-    one more); normalisations have `groups`. `latent` channels come every 2^(resolutions - 1) pixels.
+class VAE(Kind):
+    """`latent` channels come every 2^(resolutions - 1) pixels; the rest of its shape is in `Kind`.
 
     The loss is L1, `gradients` times the multi-scale difference of gradients over `scales` scales, and `kl` times the
     mean over latents of the divergence from the standard normal, in nats.
     """
 
     kind: Literal["vae"] = "vae"
-    widths: tuple[int, ...] = Field(default=(32, 64, 96), min_length=2)
-    layers: int = Field(default=1, ge=1)
-    groups: int = Field(default=8, ge=1)
     latent: int = Field(default=8, ge=1)
     gradients: float = Field(default=1.0, ge=0)
     scales: int = Field(default=3, ge=1)
     kl: float = Field(default=1e-4, ge=0)
 
     RECIPE: ClassVar[dict[str, Any]] = {"ema": 0.999}
-    """How the recipe's defaults differ for this kind."""
-
-    @model_validator(mode="after")
-    def _grouped(self) -> Self:
-        check_groups(self.widths, self.groups)
-        return self
-
-    @property
-    def stride(self) -> int:
-        return 2 ** (len(self.widths) - 1)
 
     @property
     def smallest(self) -> int:
-        """The smallest crops that it can be trained on, pixels a side."""
         return 2**self.scales
 
     def trainee(self, steps: int, seed: int) -> "VAETrainee":
         return VAETrainee(self, seed)
-
-
-def check_groups(widths: tuple[int, ...], groups: int) -> None:
-    """Raises ValueError where a width cannot be shared out among the groups of the normalisations."""
-    wrong = [width for width in widths if width < 1 or width % groups]
-    if wrong:
-        raise ValueError(f"a width is {wrong[0]}, which is no multiple of the {groups} groups: change either")
 
 
 def autoencoder(

@@ -5,7 +5,7 @@ No network pretrained on other data takes part: where the paper compares feature
 several scales.
 """
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,9 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from unseen.prior_training.base import AbstractTrainee, Figures, reconstruction
-from unseen.prior_training.vae import autoencoder, check_groups
+from unseen.prior_training.base import AbstractTrainee, Figures, Kind, reconstruction
+from unseen.prior_training.vae import autoencoder
 from unseen.priors.base import Codebook, Latents
-from unseen.ranges import Frozen
 from unseen.seeding import generator, seeded
 from unseen.types import Images
 
@@ -27,8 +26,8 @@ Vectors = Float[Tensor, "n latent"]
 """Latents as rows."""
 
 
-class VQGAN(Frozen):
-    """`widths`, `layers`, `groups` and `latent` as those of a `VAE`; `codes` in the codebook.
+class VQGAN(Kind):
+    """`latent` as that of a `VAE`; `codes` in the codebook; the rest of its shape is in `Kind`.
 
     The loss is L1, `gradients` times the multi-scale difference of gradients over `scales` scales, `commitment` times
     the mean squared distance of latents to their codes, and, from the share `critic_start` of the steps on,
@@ -42,9 +41,6 @@ class VQGAN(Frozen):
     """
 
     kind: Literal["vqgan"] = "vqgan"
-    widths: tuple[int, ...] = Field(default=(32, 64, 96), min_length=2)
-    layers: int = Field(default=1, ge=1)
-    groups: int = Field(default=8, ge=1)
     latent: int = Field(default=8, ge=1)
     codes: int = Field(default=1024, ge=2)
     gradients: float = Field(default=1.0, ge=0)
@@ -58,12 +54,8 @@ class VQGAN(Frozen):
     decay: float = Field(default=0.99, gt=0, lt=1)
     dead: float = Field(default=0.05, ge=0)
 
-    RECIPE: ClassVar[dict[str, Any]] = {}
-    """How the recipe's defaults differ for this kind."""
-
     @model_validator(mode="after")
-    def _sound(self) -> Self:
-        check_groups(self.widths, self.groups)
+    def _ordered(self) -> Self:
         if self.adversarial > 0 and self.critic_start < self.codes_start:
             raise ValueError(
                 f"critic_start is {self.critic_start:g}, before codes_start, {self.codes_start:g}: raise it"
@@ -71,12 +63,7 @@ class VQGAN(Frozen):
         return self
 
     @property
-    def stride(self) -> int:
-        return 2 ** (len(self.widths) - 1)
-
-    @property
     def smallest(self) -> int:
-        """The smallest crops that it can be trained on, pixels a side."""
         return max(2**self.scales, SMALLEST)
 
     def trainee(self, steps: int, seed: int) -> "VQGANTrainee":
