@@ -3,9 +3,9 @@
     UNSEEN_DATA=/path/to/data .venv/bin/python scripts/ship.py rain
 
 NAME is that of a recipe. Its images are compared with all test images, and recipes/NAME.yaml is trained, from what
-recipes/NAME-first.yaml gave where there is one; the same command again goes on where it stopped. The network is judged
-on suites/FAMILY.yaml, with published weights beside it where their results lie in the repository, and copied to
-src/unseen/weights/NAME.safetensors, its card beside it.
+recipes/NAME-first.yaml and then recipes/NAME-second.yaml gave where there are such; the same command again goes on
+where it stopped. The network is judged on suites/FAMILY.yaml, with published weights beside it where their results lie
+in the repository, and copied to src/unseen/weights/NAME.safetensors, its card beside it.
 """
 
 import argparse
@@ -30,6 +30,9 @@ UNSEEN = [sys.executable, "-c", "import sys; from unseen.cli import main; sys.ex
 TESTS = ("backgrounds/natural", "pairs/rain100l", "pairs/rain100h", "pairs/polyu_noise", "pairs/lai_blur")
 """What nothing may be trained on, under UNSEEN_DATA; of the photographs only the 48 that are held out."""
 
+BEFORE = ("-first", "-second")
+"""How the recipes are called that a network is trained with before its own."""
+
 LICENCES = {
     "natural": "270 photographs of BSDS500 (Berkeley Segmentation Data Set; research use)",
     "comics": "329 crops of Pepper&Carrot pages (David Revoy, www.peppercarrot.com; CC BY 4.0)",
@@ -40,7 +43,7 @@ LICENCES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     recipes = (ROOT / "recipes").glob("*.yaml")
-    parser.add_argument("name", choices=sorted(path.stem for path in recipes if not path.stem.endswith("-first")))
+    parser.add_argument("name", choices=sorted(path.stem for path in recipes if not path.stem.endswith(BEFORE)))
     parser.add_argument("--runs", type=Path, default=ROOT / "runs")
     given = parser.parse_args()
     os.chdir(ROOT)
@@ -55,9 +58,12 @@ def main() -> None:
         words = (str(recipe), *more, *tests, "--runs", os.path.relpath(given.runs), "--save-every", "500")
         return Path(_json("train", *words)["checkpoint"])
 
-    first = recipe.with_name(f"{name}-first.yaml")
-    begun = train(first) if first.is_file() else None
-    checkpoint = train(recipe, *(() if begun is None else ("--set", f"start_from={os.path.relpath(begun)}")))
+    recipes = [path for path in (recipe.with_name(f"{name}{stage}.yaml") for stage in BEFORE) if path.is_file()]
+    stages: list[tuple[Path, Path]] = []
+    for path in (*recipes, recipe):
+        begun = ("--set", f"start_from={os.path.relpath(stages[-1][1])}") if stages else ()
+        stages.append((path, train(path, *begun)))
+    checkpoint = stages[-1][1]
     weights = Path("src/unseen/weights", f"{name}.safetensors")
     weights.parent.mkdir(exist_ok=True)
     shutil.copyfile(checkpoint, weights)
@@ -67,7 +73,7 @@ def main() -> None:
     shutil.copyfile(judged / "results" / f"{name}.json", kept)
     result = read_result(kept)
     others = [read_result(path) for path in sorted(Path("results/prenet").glob("*.json"))] if family == "rain" else []
-    stages = [(recipe, checkpoint.parent)] if begun is None else [(first, begun.parent), (recipe, checkpoint.parent)]
+    stages = [(path, trained.parent) for path, trained in stages]
     weights.with_suffix(".md").write_text(_card(weights, stages, result, others), encoding="utf-8")
     print(weights)
 

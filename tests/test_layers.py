@@ -28,6 +28,7 @@ LAYERS = (
     "leaks",
     "degradations",
     "tensors",
+    "hub",
     "priors",
     "networks",
     "losses",

@@ -9,14 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from unseen.errors import CheckpointError, ConfigError
+from unseen.hub import HUB, fetched_file
 
 DEFAULT = "rain"
 """What is used where no model is named."""
-
-HUB = "hub:"
-"""What the name of a model on the Hugging Face hub begins with: nothing else is ever fetched."""
-
-_ON_HUB = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:/([\w-][\w./-]*))?")
 
 
 def shipped() -> dict[str, Path]:
@@ -42,7 +38,7 @@ def find_model(source: str | Path | None = None) -> str | Path:
         )
     name = str(source)
     if name.startswith(HUB):
-        return _fetched(name)
+        return fetched_file(name, "model.safetensors")
     is_name = not os.path.dirname(name) and os.sep not in name and not re.fullmatch(r"[\w.]+:[\w.]+", name)
     if not is_name or Path(name).expanduser().exists():
         return source
@@ -53,22 +49,3 @@ def find_model(source: str | Path | None = None) -> str | Path:
         f"There is no model {name!r}: no file or folder of that name, and no weights that come with the package "
         f"({names}). Name a file, or the folder of a run."
     )
-
-
-def _fetched(source: str) -> Path:
-    match = _ON_HUB.fullmatch(source)
-    if match is None or ".." in source:
-        raise ConfigError(
-            f"{source} is no name on the hub: expected hub:owner/name or hub:owner/name/file.safetensors."
-        )
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as error:
-        raise ConfigError(
-            f"{source} needs the extra `hub`, which is not installed: pip install 'unseen[hub]'."
-        ) from error
-    try:
-        return Path(hf_hub_download(match[1], match[2] or "model.safetensors"))
-    except Exception as error:  # no network, no such name, no permission: the client has an error for each
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise CheckpointError(f"{source} could not be fetched ({said}). Name a local file, or try again.") from error

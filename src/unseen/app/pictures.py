@@ -16,7 +16,7 @@ from unseen.errors import ImageError
 from unseen.images import to_bytes
 from unseen.restoration import Picture, read_picture, write_picture
 from unseen.restoration.picture import FORMATS, SUFFIXES
-from unseen.restoration.run import removed
+from unseen.restoration.run import removed, restore_picture
 from unseen.restoration.tiles import as_floats
 
 PREVIEW = 2560
@@ -77,18 +77,11 @@ def restore_again(restored: Restored, offer: Offer) -> Restored:
 
 def _restore(name: str, picture: Picture, offer: Offer, earlier: Restored | None = None) -> Restored:
     began = time.perf_counter()
-    pixels = np.empty_like(picture.pixels)
-    # Upright, because rain falls.
-    offer.tiler.restore(_stacked(picture.upright(picture.pixels)), _stacked(picture.upright(pixels)))
+    pixels = restore_picture(picture, offer.tiler)
     found = Restored(name, picture, pixels, offer.name, time.perf_counter() - began)
     if earlier is not None and "before" in vars(earlier):
         vars(found)["before"] = earlier.before
     return found
-
-
-def _stacked(pixels: NDArray[Any]) -> NDArray[Any]:
-    """A view (1, h, w, c): grey has one channel."""
-    return pixels[None] if pixels.ndim == 3 else pixels[None, ..., None]
 
 
 def blended(before: NDArray[Any], after: NDArray[Any], strength: float) -> NDArray[Any]:

@@ -4,7 +4,7 @@ Images are RGB in [0, 1] on both sides, whatever range the weights were trained 
 source says they have (about unit variance where it says how to get there).
 """
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from unseen.errors import ConfigError
+from unseen.priors.source import Pretrained
 from unseen.types import Images
 
 Latents = Float[Tensor, "b latent rows columns"]
@@ -29,17 +30,15 @@ class Tap(NamedTuple):
     decoder_channels: int
 
 
-class Prior(nn.Module):
-    """An autoencoder, frozen: its weights take no gradients and it stays in evaluation mode, also where it is told to
-    train. Gradients pass through it to what goes in.
+class Prior(Pretrained):
+    """An autoencoder, frozen.
 
     `encoder` maps images in [0, 1], whose sides are multiples of `stride`, to latents of `channels` channels, and
     `decoder` maps those back; both are differentiable. With a `codebook` latents are discrete: each is replaced by the
     nearest of its codes before it is decoded.
 
-    `architecture` says how it is built (`unseen.priors.blank` builds it), `name` is for people, and `content` is a hash
-    of its architecture and weights. `first` and `last` are the encoder's modules after which its features begin, and
-    that gives the latents; `taps` go from fine to coarse.
+    `architecture` says how it is built (`unseen.priors.blank` builds it). `first` and `last` are the encoder's modules
+    after which its features begin, and that gives the latents; `taps` go from fine to coarse.
     """
 
     def __init__(
@@ -55,24 +54,14 @@ class Prior(nn.Module):
         taps: tuple[Tap, ...],
         codebook: "Codebook | None" = None,
     ) -> None:
-        super().__init__()
-        self.architecture, self.name, self.content = architecture, "", ""
+        super().__init__(architecture)
         self.stride, self.channels, self.first, self.last, self.taps = stride, channels, first, last, taps
         self.encoder, self.decoder, self.codebook = encoder, decoder, codebook
-        self.requires_grad_(False)
-        self.eval()
+        self.freeze()
 
     @property
     def discrete(self) -> bool:
         return self.codebook is not None
-
-    def train(self, mode: bool = True) -> Self:
-        """Does nothing: it is in evaluation mode, and stays there."""
-        return super().train(False)
-
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Does nothing: its weights take no gradients."""
-        return super().requires_grad_(False)
 
     def embed(self, images: Images) -> Latents:
         """What the encoder says, before any codebook. Images of any size: grown at the right and the bottom to

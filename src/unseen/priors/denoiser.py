@@ -6,27 +6,23 @@ predicts the noise (Ho et al., NeurIPS 2020). Images are in [0, 1] and `sigma` i
 call; the networks have images in [-1, 1], where the noise is twice as large.
 """
 
-import copy
 import json
 import math
 import warnings
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from unseen.errors import CheckpointError, ConfigError
 from unseen.priors import edm
 from unseen.priors.diffusers import class_of
 from unseen.priors.edm import Sigmas
-from unseen.priors.files import SCHEDULER, located, model_config
-from unseen.priors.opening import content_of, name_of
-from unseen.ranges import Frozen
+from unseen.priors.files import SCHEDULER, model_config
+from unseen.priors.source import Pretrained, Source, opened
 from unseen.types import Images
 
 CLASS = "UNet2DModel"
@@ -71,29 +67,19 @@ class Discrete(nn.Module):
         return above - 1 + (wanted - low) / (high - low)
 
 
-class Denoiser(nn.Module):
-    """A diffusion model, frozen: its weights take no gradients and it stays in evaluation mode. Gradients pass through
-    it to what goes in.
+class Denoiser(Pretrained):
+    """A diffusion model, frozen.
 
     `low` and `high` bound the levels of noise that it was trained for. `stride` is what the sides of images are grown
-    to multiples of. `architecture`, `name` and `content` are as those of a `Prior`.
+    to multiples of.
     """
 
     def __init__(self, architecture: str, body: Preconditioned | Discrete, *, stride: int) -> None:
-        super().__init__()
-        self.architecture, self.name, self.content, self.stride = architecture, "", "", stride
+        super().__init__(architecture)
+        self.stride = stride
         self.body = body
         self.low, self.high = body.low / 2, body.high / 2
-        self.requires_grad_(False)
-        self.eval()
-
-    def train(self, mode: bool = True) -> Self:
-        """Does nothing: it is in evaluation mode, and stays there."""
-        return super().train(False)
-
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Does nothing: its weights take no gradients."""
-        return super().requires_grad_(False)
+        self.freeze()
 
     def denoise(self, noisy: Images, sigma: Sigmas) -> Images:
         """The mean of the clean images that may lie under Gaussian noise of standard deviation `sigma`, one for each
@@ -110,61 +96,24 @@ class Denoiser(nn.Module):
         return edm.heun(self.denoise, 0.5 + self.high * noise, edm.sigmas(steps, self.low, self.high))
 
 
-class DenoiserConfig(Frozen):
-    """Which diffusion model.
+class DenoiserConfig(Source):
+    """Which diffusion model: a folder of diffusers, or one of the hub. The rest is filled in: see `Source`."""
 
-    `source`: a folder of diffusers; `${VARIABLES}` in its path are filled in. One of the Hugging Face hub is
-    `hub:owner/name`, or `hub:owner/name/folder`. `content` and `architecture` are filled in, as those of a
-    `PriorConfig`. Raises ConfigError and CheckpointError for what is wrong with the source.
-    """
+    what: ClassVar[str] = "diffusion model"
 
-    source: str = Field(min_length=1)
-    content: str = ""
-    architecture: str = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_content(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or not isinstance(value.get("source"), str) or not value["source"]:
-            return value
-        if value.get("content") and value.get("architecture"):
-            return value
-        denoiser = _read(value["source"])
-        _check(denoiser, value["source"], value.get("content") or denoiser.content)
-        return {**value, "content": denoiser.content, "architecture": denoiser.architecture}
+    @staticmethod
+    def load(path: Path) -> Denoiser:
+        """As `denoiser_in`."""
+        return denoiser_in(path)
 
 
 def open_denoiser(config: DenoiserConfig, device: str | torch.device = "cpu") -> Denoiser:
-    """The diffusion model on `device`: the same object for the same configuration, so that it is there once.
+    """The diffusion model on `device`, as `unseen.priors.source.opened` gives it: the same object for the same
+    configuration.
 
     Raises ConfigError where the source now holds another one than `config` was made with.
     """
-    return _opened(config, torch.device(device))  # pyright: ignore[reportArgumentType]  (frozen: it has a hash)
-
-
-@lru_cache(maxsize=8)
-def _opened(config: DenoiserConfig, device: torch.device) -> Denoiser:
-    denoiser = _read(config.source)
-    _check(denoiser, config.source, config.content)
-    with torch.inference_mode(False):  # weights made in inference mode can never take part in training
-        return copy.deepcopy(denoiser).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _check(denoiser: Denoiser, source: str, content: str) -> None:
-    if denoiser.content != content:
-        raise ConfigError(
-            f"The diffusion model in {source} is not the one that this was made with: its content is "
-            f"{denoiser.content}, not {content}. Put the old one back, or leave content out."
-        )
-
-
-@lru_cache(maxsize=4)
-def _read(source: str) -> Denoiser:
-    with torch.inference_mode(False):
-        path = located(source)
-        denoiser = denoiser_in(path)
-    denoiser.content, denoiser.name = content_of(denoiser.architecture, denoiser), name_of(source, path)
-    return denoiser
+    return opened(config, device)
 
 
 def denoiser_in(folder: Path) -> Denoiser:

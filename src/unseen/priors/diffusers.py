@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from unseen.errors import CheckpointError
+from unseen.hub import missing_extra
 from unseen.priors.base import Codebook, Prior, Tap
-from unseen.priors.files import missing_extra
+from unseen.priors.files import EXTRA
 
 if TYPE_CHECKING:
     from unseen.types import Images
@@ -60,7 +61,7 @@ def class_of(name: str, source: object) -> Any:
 
             return getattr(diffusers, name)
     except ImportError as error:
-        raise missing_extra(str(source)) from error
+        raise missing_extra(source, EXTRA) from error
 
 
 def blank(config: Mapping[str, Any]) -> Prior:

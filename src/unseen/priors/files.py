@@ -9,10 +9,8 @@ from torch import Tensor
 
 from unseen.backgrounds import expanded
 from unseen.errors import CheckpointError, ConfigError
+from unseen.hub import HUB, fetched_folder
 from unseen.tensors import read_weights
-
-HUB = "hub:"
-"""What the name of a prior on the Hugging Face hub begins with: nothing else is ever fetched."""
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """The name that diffusers gives weights."""
@@ -25,16 +23,17 @@ FETCHED = ("config.json", WEIGHTS, SCHEDULER)
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
-_PATTERN = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:/([\w.-]+))?")
+EXTRA = "priors"
+"""The extra that reading folders of diffusers needs, and fetching them."""
 
 
 def located(source: str) -> Path:
     """The folder or file that a source names, on this machine; one of the hub is fetched there, once.
 
-    Of the hub: `hub:owner/name`, or `hub:owner/name/folder` for a folder in it. Raises ConfigError.
+    Of the hub: `hub:owner/name`, or `hub:owner/name/folder` for a folder in it. Raises ConfigError and CheckpointError.
     """
     if source.startswith(HUB):
-        return _fetched(source)
+        return fetched_folder(source, FETCHED, EXTRA)
     path = expanded(source)
     if not path.exists():
         raise ConfigError(
@@ -42,28 +41,6 @@ def located(source: str) -> Path:
             "weights of the TAESD family. One of the Hugging Face hub is named hub:owner/name (docs/priors.md)."
         )
     return path
-
-
-def _fetched(source: str) -> Path:
-    match = _PATTERN.fullmatch(source)
-    if match is None:
-        raise ConfigError(f"{source} is no name on the hub: expected hub:owner/name or hub:owner/name/folder.")
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise missing_extra(source) from error
-    folder = match[2] or ""
-    inside = f"{folder}/" if folder else ""
-    try:
-        fetched = snapshot_download(match[1], allow_patterns=[inside + file for file in FETCHED])
-    except Exception as error:  # no network, no such name, no permission: the client has an error for each
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ConfigError(f"{source} could not be fetched ({said}). Name a local folder, or try again.") from error
-    return Path(fetched) / folder
-
-
-def missing_extra(source: str) -> ConfigError:
-    return ConfigError(f"{source} needs the extra `priors`, which is not installed: pip install 'unseen[priors]'.")
 
 
 def model_config(folder: Path) -> dict[str, Any] | None:

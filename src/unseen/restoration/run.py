@@ -157,8 +157,7 @@ def _fits(batch: list[tuple[Result, int, Picture]], picture: Picture, tiler: Til
 
 
 def _restore(pictures: list[Picture], tiler: Tiler) -> list[NDArray[Any]]:
-    """The restored pixels of pictures of one upright shape, as they are stored. They are restored upright: rain
-    falls."""
+    """The restored pixels of pictures of one upright shape, as they are stored."""
     if len(pictures) > 1:
         shown = np.stack([_stacked(picture.upright(picture.pixels)) for picture in pictures])
         restored = []
@@ -167,10 +166,14 @@ def _restore(pictures: list[Picture], tiler: Tiler) -> list[NDArray[Any]]:
             _stacked(picture.upright(pixels))[...] = values
             restored.append(pixels)
         return restored
-    (picture,) = pictures
+    return [restore_picture(pictures[0], tiler)]
+
+
+def restore_picture(picture: Picture, tiler: Tiler) -> NDArray[Any]:
+    """The restored pixels of a picture, as they are stored. It is restored upright: rain falls."""
     pixels = np.empty_like(picture.pixels)
     tiler.restore(_stacked(picture.upright(picture.pixels))[None], _stacked(picture.upright(pixels))[None])
-    return [pixels]
+    return pixels
 
 
 def _stacked(pixels: NDArray[Any]) -> NDArray[Any]:
