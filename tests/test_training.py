@@ -26,7 +26,7 @@ from unseen.cli.app import app
 from unseen.data import StoredPairs
 from unseen.degradations import Rain
 from unseen.errors import CheckpointError, ConfigError, TrainingError
-from unseen.experiment import Experiment, Recipe, best_device, has_bf16, resolve
+from unseen.experiment import Experiment, Recipe, all_met, best_device, has_bf16, resolve
 from unseen.images import write_image
 from unseen.losses import L1
 from unseen.networks import ResNetConfig, build
@@ -204,6 +204,22 @@ def test_fine_tuning_goes_on_from_a_checkpoint(tmp_path: Path, backgrounds: Back
     second = train(still, tmp_path, backgrounds=backgrounds, tensorboard=False)
     assert second.folder != first.folder
     assert all(torch.equal(value, weights(first)[name]) for name, value in weights(second).items())
+
+
+def test_what_was_met_before_fine_tuning_is_seen_ever_after(tmp_path: Path, backgrounds: Backgrounds) -> None:
+    steep = tiny(steps=1).model_copy(update={"degradation": Rain.preset("steep", scale=0.5)})
+    first = train(steep, tmp_path, backgrounds=backgrounds, tensorboard=False)
+    second = train(tiny(steps=1, start_from=str(first.folder)), tmp_path, backgrounds=backgrounds, tensorboard=False)
+    third = tiny(steps=2, snapshots=(1,), start_from=str(second.folder))
+    tuned = train(third, tmp_path, backgrounds=backgrounds, tensorboard=False)
+    for file in (tuned.checkpoint, tuned.folder / "snapshots" / "1.safetensors"):
+        read = load_checkpoint(file)
+        assert read.lineage == (first.experiment, second.experiment, tuned.experiment)
+    met = all_met(read.lineage)
+    assert met is not None and len(met.alternatives()) == 2
+    assert steep.degradation.outside(read.experiment.met) and not steep.degradation.outside(met)
+    assert Rain.preset("long", scale=0.5).outside(met)
+    assert all_met(load_checkpoint(first.folder).lineage) == steep.degradation and all_met(()) is None
 
 
 def test_fine_tuning_another_network_is_refused(tmp_path: Path, backgrounds: Backgrounds) -> None:

@@ -6,7 +6,7 @@ No code is ever executed: safetensors holds numbers only.
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -44,19 +44,39 @@ def replace_with(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def save_network(path: Path, weights: dict[str, torch.Tensor], experiment: Experiment, step: int) -> None:
-    """Write `weights` with the experiment that made them."""
+def save_network(
+    path: Path, weights: dict[str, torch.Tensor], experiment: Experiment, step: int, before: Sequence[Experiment] = ()
+) -> None:
+    """Write `weights` with the experiment that made them, and those `before` it that it goes on from, oldest first."""
+    said: dict[str, Any] = {"format": FORMAT, "experiment": experiment.model_dump(mode="json"), "step": step}
+    if before:
+        said["before"] = [earlier.model_dump(mode="json") for earlier in before]
     # One key: safetensors writes several in no order, and the same network should give the same bytes.
-    header = {"unseen": json.dumps({"format": FORMAT, "experiment": experiment.model_dump(mode="json"), "step": step})}
+    header = {"unseen": json.dumps(said)}
     tensors = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in weights.items()}
     replace_with(path, lambda temporary: save_file(tensors, temporary, metadata=header))
 
 
 class Checkpoint:
-    """A network read from a file, in evaluation mode on `device`. `content` is a hash of its weights."""
+    """A network read from a file, in evaluation mode on `device`. `content` is a hash of its weights, `before` are the
+    experiments that its own goes on from, oldest first."""
 
-    def __init__(self, path: Path, network: nn.Module, experiment: Experiment, step: int, content: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        network: nn.Module,
+        experiment: Experiment,
+        step: int,
+        content: str,
+        before: tuple[Experiment, ...] = (),
+    ) -> None:
         self.path, self.network, self.experiment, self.step, self.content = path, network, experiment, step, content
+        self.before = before
+
+    @property
+    def lineage(self) -> tuple[Experiment, ...]:
+        """All experiments that its weights have been through, oldest first."""
+        return *self.before, self.experiment
 
     @property
     def parameters(self) -> int:
@@ -87,6 +107,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         )
     try:
         experiment = Experiment.model_validate(header["experiment"])
+        before = tuple(Experiment.model_validate(earlier) for earlier in header.get("before", ()))
         step = int(header.get("step", 0))
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"The experiment in the header of {path} cannot be read: {error}") from error
@@ -97,7 +118,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
     for name, value in sorted(weights.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
-    return Checkpoint(path, network.to(device).eval(), experiment, step, digest.hexdigest())
+    return Checkpoint(path, network.to(device).eval(), experiment, step, digest.hexdigest(), before)
 
 
 def _header(metadata: dict[str, str] | None) -> dict[str, Any]:

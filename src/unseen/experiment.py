@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -239,3 +240,10 @@ def resolve(
             "start_content": start_content,
         }
     )
+
+
+def all_met(lineage: Sequence[Experiment]) -> Degradation | None:
+    """All that is met in experiments that follow one another, as one (`Experiment.met`); None where nothing is
+    synthetic."""
+    met = {one.met.model_dump_json(): one.met for one in lineage if one.synthetic}
+    return next(iter(met.values())) if len(met) == 1 else Mixture(parts=tuple(met.values())) if met else None

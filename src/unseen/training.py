@@ -132,8 +132,10 @@ def train(
             rank=fabric.global_rank, world=fabric.world_size, device=fabric.device,
         )  # fmt: skip
         network = build(experiment.network, experiment.seed)
+        before: tuple[Experiment, ...] = ()
         if experiment.start_from is not None:
             start_from = checkpoints.load_checkpoint(experiment.start_from)
+            before = start_from.lineage
             checkpoints.fill(network, start_from.network.state_dict(), start_from.path)
         same = recipe.consistency
         keep = same is not None and same.features > 0
@@ -225,7 +227,7 @@ def train(
                     progress(done, mean)
             if done in recipe.snapshots and fabric.is_global_zero:
                 snapshot = folder / "snapshots" / f"{done}.safetensors"
-                checkpoints.save_network(snapshot, weights(), experiment, done)
+                checkpoints.save_network(snapshot, weights(), experiment, done, before)
                 if watch is not None and done < recipe.steps and not watch(done, snapshot):
                     save(done)
                     return trained
@@ -241,7 +243,7 @@ def train(
                     )
         if log is not None:
             write_json(folder / "environment.json", environment(experiment, fabric.world_size) | {"seconds": seconds()})
-            checkpoints.save_network(trained.checkpoint, weights(), experiment, recipe.steps)
+            checkpoints.save_network(trained.checkpoint, weights(), experiment, recipe.steps, before)
             shutil.rmtree(folder / "state", ignore_errors=True)
         if fabric.world_size > 1:
             fabric.barrier()

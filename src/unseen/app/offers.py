@@ -57,7 +57,7 @@ def about(model: Model) -> str:
     if model.experiment is not None:
         parts.append(f"trained on {_met(model.experiment)}")
         if model.step > 0:
-            parts.append(f"{model.step:,} steps")
+            parts.append(f"{model.step + sum(one.recipe.steps for one in model.before):,} steps")
     return f"{model.name}: {', '.join(parts)}."
 
 

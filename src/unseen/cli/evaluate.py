@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,23 +28,30 @@ FOREIGN = ("medium", "unseen-rain", "clean")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model to judge. `experiment` and `path` are of our own checkpoints."""
+    """A model to judge. `lineage`, all experiments it has been through, and `path` are of our own checkpoints."""
 
     info: "ModelInfo"
     restorer: "Restorer | RestoredFolder"
-    experiment: "Experiment | None" = None
+    lineage: "tuple[Experiment, ...]" = ()
     path: Path | None = None
 
     @property
+    def experiment(self) -> "Experiment | None":
+        return self.lineage[-1] if self.lineage else None
+
+    @property
     def trained(self) -> "AnyDegradation | None":
-        return self.experiment.met if self.experiment is not None and self.experiment.synthetic else None
+        """All that it has met, as one."""
+        from unseen.experiment import all_met
+
+        return all_met(self.lineage)
 
     @property
     def pairs(self) -> "tuple[PairFolderConfig, ...] | None":
         """The folders it was trained on; None where that is not known."""
-        if self.experiment is None:
+        if not self.lineage:
             return None
-        return () if self.experiment.pairs is None else self.experiment.pairs.folders
+        return tuple(folder for one in self.lineage if one.pairs is not None for folder in one.pairs.folders)
 
 
 @app.command()
@@ -205,7 +212,7 @@ def _candidates(models: list[str], restored: list[Path], device: str, trust: boo
             found.append(Candidate(ModelInfo(name=source, kind="baseline"), BASELINES[source]))
             continue
         model = open_model(source, device=chosen, trust=trust)
-        trained_on = None if model.experiment is None else _trained_on(model.experiment)
+        trained_on = "; before that ".join(map(_trained_on, reversed(model.lineage))) or None
         info = ModelInfo(
             name=model.name,
             kind=model.kind,
@@ -214,7 +221,7 @@ def _candidates(models: list[str], restored: list[Path], device: str, trust: boo
             trained_on=trained_on,
             step=model.step,
         )
-        found.append(Candidate(info, model.restore, model.experiment, model.path))
+        found.append(Candidate(info, model.restore, model.lineage, model.path))
     for folder in restored:
         if not folder.is_dir():
             raise ConfigError(f"--restored {folder}: there is no such folder.")
@@ -226,7 +233,7 @@ def _candidates(models: list[str], restored: list[Path], device: str, trust: boo
         name = name if names[name] == 1 else f"{name}-{names[name]}"
         if name != candidate.info.name:
             info = candidate.info.model_copy(update={"name": name})
-            found[index] = Candidate(info, candidate.restorer, candidate.experiment, candidate.path)
+            found[index] = replace(candidate, info=info)
     return found
 
 

@@ -57,11 +57,12 @@ def map_(
     """
     from unseen.degradations import Rain
     from unseen.evaluation.map import PLANES, generalization_map
+    from unseen.experiment import all_met
     from unseen.report.map import cells_table, stops, tally, verdict, write_map
 
     planes, cells, given = _planes(plane) or PLANES, _cells(grid), _trained(trained or [], scale)
     found = _opened(model, device, trust)
-    own = None if found.experiment is None or not found.experiment.synthetic else found.experiment.met
+    own = all_met(found.lineage)
     if given is None and isinstance(own, Rain):
         given = own
     if given is None:

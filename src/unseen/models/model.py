@@ -18,9 +18,10 @@ PLAIN_NAMES = {"best", "checkpoint", "final", "last", "latest", "model", "net_g_
 class Model:
     """A restorer and what is known of it.
 
-    `content` is a SHA-256 over the weights or the bytes of the file. `experiment` is what trained it and `step` when,
-    for our own checkpoints (None and -1 for others). `network` is the module behind `restore`, where it is one of ours,
-    in evaluation mode on its device. `parameters` and `content` are None where they cannot be known.
+    `content` is a SHA-256 over the weights or the bytes of the file. Of our own checkpoints `experiment` is what
+    trained it, `step` when, and `before` the experiments that it goes on from (None, -1 and none for others). `network`
+    is the module behind `restore`, where it is one of ours, in evaluation mode on its device. `parameters` and
+    `content` are None where they cannot be known.
     """
 
     name: str
@@ -32,6 +33,12 @@ class Model:
     step: int = -1
     path: Path | None = None
     network: nn.Module | None = None
+    before: tuple[Experiment, ...] = ()
+
+    @property
+    def lineage(self) -> tuple[Experiment, ...]:
+        """All experiments that its weights have been through, oldest first; empty where none is known."""
+        return () if self.experiment is None else (*self.before, self.experiment)
 
 
 def name_of(path: Path) -> str:

@@ -35,6 +35,7 @@ def from_checkpoint(path: Path, device: str, precision: str) -> Model:
         parameters=checkpoint.parameters,
         content=checkpoint.content,
         experiment=checkpoint.experiment,
+        before=checkpoint.before,
         step=checkpoint.step,
         path=checkpoint.path,
         network=checkpoint.network,

@@ -11,8 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from unseen import training
+from unseen.checkpoints import load_checkpoint
 from unseen.errors import StudyError
 from unseen.evaluation.suites import PairSuite
+from unseen.experiment import Experiment, all_met
 from unseen.leaks import Fingerprints, find_leaks, fingerprints, joined, refuse_leaks
 from unseen.study import cluster
 from unseen.study.cells import BASELINES, Event, Report
@@ -104,8 +106,9 @@ def write_study(todo: Plan, command: str | None, notes: Sequence[str] = ()) -> N
     """`study.json`: what the study asks and which cells answer it, so that a report needs nothing else."""
     study = todo.study
     experiments = [cell.experiment for cell in todo.cells]
-    degradations = list({e.met.model_dump_json(): e.met for e in experiments if e.synthetic}.values())
-    only_pairs = any(not experiment.synthetic for experiment in experiments)  # no synthetic suite is seen by these
+    met = [all_met(_lineage(experiment)) for experiment in experiments]
+    degradations = list({each.model_dump_json(): each for each in met if each is not None}.values())
+    only_pairs = any(each is None for each in met)  # no synthetic suite is seen by these
     numbers = {
         axis: {str(cell.axes[axis]): number for cell in todo.cells if (number := _number(cell, axis)) is not None}
         for axis in study.axes
@@ -154,6 +157,12 @@ def write_study(todo: Plan, command: str | None, notes: Sequence[str] = ()) -> N
             **({"notes": list(notes)} if notes else {}),
         },
     )
+
+
+def _lineage(experiment: Experiment) -> tuple[Experiment, ...]:
+    """All that its network goes through, oldest first."""
+    start = experiment.start_from
+    return (experiment,) if start is None else (*load_checkpoint(start).lineage, experiment)
 
 
 def _number(cell: Cell, axis: str) -> float | None:
