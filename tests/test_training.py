@@ -198,6 +198,15 @@ def test_another_seed_trains_another_network(tmp_path: Path, backgrounds: Backgr
     assert not torch.equal(weights(one)["tail.bias"], weights(other)["tail.bias"])
 
 
+def test_the_moving_average_does_not_remember_the_steps(
+    tmp_path: Path, backgrounds: Backgrounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lerp, averages = torch._foreach_lerp_, list[torch.Tensor]()
+    monkeypatch.setattr(torch, "_foreach_lerp_", lambda mean, *more: (lerp(mean, *more), averages.extend(mean)))
+    train(tiny(steps=2, ema=0.6), tmp_path, backgrounds=backgrounds, tensorboard=False)
+    assert averages and all(mean.grad_fn is None for mean in averages)
+
+
 def test_fine_tuning_goes_on_from_a_checkpoint(tmp_path: Path, backgrounds: Backgrounds) -> None:
     first = train(tiny(steps=10), tmp_path, backgrounds=backgrounds, tensorboard=False)
     still = tiny(steps=1, learning_rate=1e-30, start_from=str(first.folder))

@@ -211,7 +211,8 @@ def train(
                 fabric.clip_gradients(model, optimiser, max_norm=recipe.clip, error_if_nonfinite=False)
             optimiser.step()
             if average is not None and recipe.ema is not None:
-                torch._foreach_lerp_(average, list(network.parameters()), 1 - recipe.ema)
+                with torch.no_grad():  # else the average remembers every step, and memory grows with them
+                    torch._foreach_lerp_(average, list(network.parameters()), 1 - recipe.ema)
             total += loss.detach()
 
             done = step + 1

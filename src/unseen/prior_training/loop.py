@@ -177,6 +177,7 @@ class _Run:
         self.moving: list[Tensor] = [weight for weight in trainee.model.parameters() if weight.requires_grad]
         self.average = None if experiment.recipe.ema is None else [weight.detach().clone() for weight in self.moving]
 
+    @torch.no_grad()
     def follow(self, step: int) -> None:
         """The moving average after a step."""
         if self.average is not None:
