@@ -19,6 +19,7 @@ from PIL import Image
 
 from unseen import cli
 from unseen.checkpoints import load_checkpoint, restorer
+from unseen.cli.app import progress_bar
 from unseen.images import read_image, write_image
 from unseen.restoration import restore_image
 from unseen.rows import read_rows
@@ -541,3 +542,17 @@ def test_a_file_where_a_folder_should_be_is_a_failure(unseen: Run, photographs: 
     told = unseen("train", "--backgrounds", photographs, *TINY)
     assert told.code == 1
     assert "runs" in told.err
+
+
+def test_the_time_left_counts_what_is_done_now_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a task that goes on where it was stopped."""
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with progress_bar() as draw:
+        for done in (9_000, 9_100, 10_000):
+            draw("train", done, 10_000, "")
+            now[0] += 20
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["train: 9,100 of 10,000, 3 min 00 s left", "train: 10,000 of 10,000"]

@@ -92,21 +92,21 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int, str],
 
             def draw(task: str, done: int, total: int, note: str = "") -> None:
                 if task not in tasks:
-                    tasks[task] = progress.add_task(task, total=total, note=note)
+                    tasks[task] = progress.add_task(task, total=total, completed=done, note=note)
                 progress.update(tasks[task], completed=done, total=total, note=note)
 
             yield draw
     else:
-        began: dict[str, float] = {}
+        began: dict[str, tuple[float, int]] = {}
         spoke: dict[str, float] = {}
 
         def line(task: str, done: int, total: int, note: str = "") -> None:
             now = time.monotonic()
-            start = began.setdefault(task, now)
+            start, first = began.setdefault(task, (now, done))  # what was done before took no time of ours
             if done < total and now - spoke.get(task, start) < 15:
                 return
             spoke[task] = now
-            left = f", {duration((now - start) * (total - done) / done)} left" if 0 < done < total else ""
+            left = f", {duration((now - start) * (total - done) / (done - first))} left" if first < done < total else ""
             say(f"{task}: {done:,.0f} of {total:,.0f}{left}  {note}".rstrip())
 
         yield line

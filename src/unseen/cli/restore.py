@@ -92,7 +92,8 @@ def restore(
         say(f"Interrupted. {outcome.sentence()} What is restored is whole; the same command goes on from there.")
         raise typer.Exit(130)
     if not json_:
-        say(outcome.sentence() if piped else f"{outcome.sentence()} They are in {out or 'restored'}.")
+        where = "" if piped else outcome.place(out or Path("restored"))
+        say(f"{outcome.sentence()} {where}".rstrip())
     if outcome.count("failed") or outcome.count("left"):
         raise typer.Exit(1)
 
@@ -236,6 +237,11 @@ class _Outcome:
             )
         rest = f", {left} not tried" if left else ""
         return f"{restored} restored{rate}, {skipped} skipped, {failed} failed{rest}."
+
+    def place(self, out: Path) -> str:
+        """Where that lies which is restored, now or before."""
+        there = [job.target for job, result in self.results.items() if result.status in ("restored", "skipped")]
+        return "" if not there else f"It is {there[0]}." if len(there) == 1 else f"They are in {out}."
 
     def as_json(self) -> dict[str, Any]:
         seconds = self.rate.seconds
