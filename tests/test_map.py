@@ -19,11 +19,11 @@ import unseen.cli.map  # noqa: F401  the verb
 from unseen import cli
 from unseen.backgrounds import Backgrounds, BackgroundsConfig
 from unseen.checkpoints import save_network
-from unseen.degradations import Rain
+from unseen.degradations import GaussianNoise, Mixture, Rain
 from unseen.errors import ConfigError
 from unseen.evaluation.baselines import identity
 from unseen.evaluation.grid import UNITS, Map, Plane, axis_of
-from unseen.evaluation.map import generalization_map, with_ranges
+from unseen.evaluation.map import generalization_map, rains_of, with_ranges
 from unseen.experiment import Experiment
 from unseen.images import write_image
 from unseen.networks import ResNetConfig
@@ -121,6 +121,25 @@ def test_what_is_not_known_of_the_training_has_no_frame(trained: Any, images: Ba
 
 
 # --- judging
+
+
+def test_of_a_mixture_what_lies_in_any_of_its_rains_is_inside(images: Backgrounds) -> None:
+    thin = with_ranges(Rain(), {"width": (2.0, 4.0), "length": (8.0, 20.0)})
+    thick = with_ranges(Rain(), {"width": (6.0, 11.0), "length": (10.0, 40.0)})
+    mixed = Mixture(parts=(GaussianNoise(), thin, thick, thin.model_copy(update={"blend": "screen"})))
+    assert rains_of(mixed) == (thin, thick)
+    found = generalization_map(identity, images, trained=mixed, planes=WIDTH, cells=(9, 7), crop=8)
+    cells = list(found.planes[0].cells())
+    assert {cell.inside for cell in cells} == {True, False}
+    for cell in cells:
+        width, length = cell.factors["width"], cell.factors["length"]
+        within = (2 <= width <= 4 and 8 <= length <= 20) or (6 <= width <= 11 and 10 <= length <= 40)
+        assert cell.inside is within, cell.factors
+    alone = generalization_map(identity, images, trained=Mixture(parts=(thin,)), planes=WIDTH, cells=(9, 7), crop=8)
+    assert alone.rows.equals(found.rows) and alone.trained != found.trained
+    assert alone.planes[0].within is None and html(found) and draw_map(found) != draw_map(alone)
+    noise = generalization_map(identity, images, trained=Mixture(parts=(GaussianNoise(),)), planes=WIDTH, crop=8)
+    assert noise.trained is None and not noise.planes[0].known
 
 
 def test_closed_forms_hold_in_every_cell(images: Backgrounds) -> None:

@@ -55,15 +55,15 @@ def map_(
 
     Example: `unseen map runs/0123456789ab -o map/` or `unseen map weights.pth --trained direction=-30:30 --grid 5`
     """
-    from unseen.degradations import Rain
-    from unseen.evaluation.map import PLANES, generalization_map
+    from unseen.degradations import Mixture, Rain
+    from unseen.evaluation.map import PLANES, generalization_map, rains_of
     from unseen.experiment import all_met
     from unseen.report.map import cells_table, stops, tally, verdict, write_map
 
     planes, cells, given = _planes(plane) or PLANES, _cells(grid), _trained(trained or [], scale)
     found = _opened(model, device, trust)
     own = all_met(found.lineage)
-    if given is None and isinstance(own, Rain):
+    if given is None and (isinstance(own, Rain) or (isinstance(own, Mixture) and rains_of(own))):
         given = own
     if given is None:
         say(f"What {found.name} was trained on is not known: the map has no frame. Say it with --trained.")

@@ -69,11 +69,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plane:
-    """Two factors against each other; `held` are the values of the other two."""
+    """Two factors against each other; `held` are the values of the other two.
+
+    `within`, row by row, says which cells lie in the training range where that is more than one range (None: it is that
+    of the axes).
+    """
 
     x: Axis
     y: Axis
     held: dict[str, float]
+    within: tuple[tuple[bool, ...], ...] | None = None
 
     @property
     def name(self) -> str:
@@ -82,7 +87,7 @@ class Plane:
     @property
     def known(self) -> bool:
         """Whether a training range is known in at least one of the two factors."""
-        return self.x.known or self.y.known
+        return self.within is not None or self.x.known or self.y.known
 
     def suite(self, x: int, y: int) -> str:
         """The cell's name in rows, e.g. "direction=40 length=14.1"."""
@@ -95,6 +100,8 @@ class Plane:
                 within = (self.x.start <= x < self.x.stop or not self.x.known) and (
                     self.y.start <= y < self.y.stop or not self.y.known
                 )
+                if self.within is not None:
+                    within = self.within[y][x]
                 factors = {self.x.factor: across, self.y.factor: down, **self.held}
                 yield Cell(x, y, self.suite(x, y), factors, within if self.known else None)
 

@@ -5,13 +5,14 @@ image's streaks are drawn from the same random numbers in each, so that neighbou
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pandas
 import torch
 from pydantic import ValidationError
 
 from unseen.backgrounds import Backgrounds
-from unseen.degradations import Rain
+from unseen.degradations import Mixture, Rain
 from unseen.errors import ConfigError
 from unseen.evaluation.atoms import atoms
 from unseen.evaluation.baselines import BASELINES
@@ -36,8 +37,9 @@ IMAGES = 12
 REFERENCE = "median"
 """The restorer that knows nothing, mapped beside the one in question: what it would also pass is no claim."""
 
-Trained = Rain | Mapping[str, tuple[float, float]]
-"""What a restorer was trained on: a rain, or (low, high) of the factors that are known."""
+Trained = Rain | Mixture | Mapping[str, tuple[float, float]]
+"""What a restorer was trained on: a rain, one of several (of a mixture the rains count), or (low, high) of the factors
+that are known."""
 
 Progress = Callable[[int, int], None]
 """Told how many cells are done, and of how many."""
@@ -61,10 +63,14 @@ def generalization_map(
     `restorer` is any callable on images (b, 3, h, w) in [0, 1] that keeps their shape. All of `images` are used, cut
     to their centre `crop`: few and small ones do, since all cells share them. Factors that are not on a plane are
     held at the centre of their training range, all other settings are those of `trained`; what is not known of it is
-    taken from medium rain at half size, and is no training range on the map. SSIM is not computed.
+    taken from medium rain at half size, and is no training range on the map. Of several rains the map is laid around
+    the first, and a cell is inside where it lies in all four factors of any. SSIM is not computed.
     """
-    rain, known = _reference(trained)
+    rains = rains_of(trained) if isinstance(trained, Mixture) else ()
+    rain, known = _reference(rains[0] if rains else None if isinstance(trained, Mixture) else trained)
     laid = _planes(rain, known, planes, cells)
+    if len(rains) > 1:
+        laid = tuple(_among(rains, plane) for plane in laid)
     judged = [(name, step, restorer)] + [(REFERENCE, -1, BASELINES[REFERENCE])] * (name != REFERENCE)
     lots = list(_lots(images, crop))
     every = [cell for plane in laid for cell in plane.cells()]
@@ -90,12 +96,43 @@ def generalization_map(
         images=tuple(images.names),
         crop=crop,
         seed=seed,
-        trained=", ".join(f"{factor} {getattr(rain, factor)}" for factor in UNITS if factor in known) or None,
+        trained=f"one of {len(rains)} ranges for each image"
+        if len(rains) > 1
+        else ", ".join(f"{factor} {getattr(rain, factor)}" for factor in UNITS if factor in known) or None,
         rain=_rest(rain),
     )
 
 
-def _reference(trained: Trained | None) -> tuple[Rain, tuple[str, ...]]:
+def rains_of(trained: Mixture) -> tuple[Rain, ...]:
+    """The rains that a mixture draws one of, in its order, those that differ in the four factors."""
+    alone = [chain[0] for chain in trained.alternatives() if len(chain) == 1]
+    found: dict[tuple[tuple[float, float], ...], Rain] = {}
+    for rain in alone:
+        if isinstance(rain, Rain):
+            found.setdefault(tuple(_ends(rain, factor) for factor in UNITS), rain)
+    return tuple(found.values())
+
+
+def _ends(rain: Rain, factor: str) -> tuple[float, float]:
+    drawn: Range | Choice = getattr(rain, factor)
+    wider = rain.spread if factor == "direction" else 0.0
+    return drawn.low - wider, drawn.high + wider
+
+
+def _among(rains: Sequence[Rain], plane: Plane) -> Plane:
+    """The plane, with what lies in any of these."""
+
+    def inside(factors: Mapping[str, float]) -> bool:
+        point = _point(rains[0], factors)
+        return any(set(UNITS).isdisjoint(point.outside(rain)) for rain in rains)
+
+    within = [inside(cell.factors) for cell in plane.cells()]
+    width = len(plane.x.points)
+    rows = tuple(tuple(within[row : row + width]) for row in range(0, len(within), width))
+    return replace(plane, within=rows)
+
+
+def _reference(trained: Rain | Mapping[str, tuple[float, float]] | None) -> tuple[Rain, tuple[str, ...]]:
     """The rain that the map is laid around, and which of its factors are a training range."""
     if isinstance(trained, Rain):
         return trained, tuple(UNITS)
@@ -125,16 +162,11 @@ def _planes(
     if not planes or len({frozenset(pair) for pair in planes}) < len(planes):
         raise ConfigError("A map has at least one plane, and no two of the same factors.")
 
-    def ends(factor: str) -> tuple[float, float]:
-        drawn: Range | Choice = getattr(rain, factor)
-        wider = rain.spread if factor == "direction" else 0.0
-        return drawn.low - wider, drawn.high + wider
-
     laid = []
     for pair in planes:
-        x, y = (axis_of(one, *ends(one), count, one in known) for one, count in zip(pair, cells, strict=True))
+        x, y = (axis_of(one, *_ends(rain, one), count, one in known) for one, count in zip(pair, cells, strict=True))
         others = [factor for factor in UNITS if factor not in pair]
-        laid.append(Plane(x, y, {factor: sum(ends(factor)) / 2 for factor in others}))
+        laid.append(Plane(x, y, {factor: sum(_ends(rain, factor)) / 2 for factor in others}))
     return tuple(laid)
 
 

@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from unseen.evaluation.grid import UNITS, Axis, Map, Plane
@@ -240,9 +239,15 @@ def _heat(axes: Axes, plane: Plane, values: NDArray[np.float64], shades: Colours
 
 def _border(axes: Axes, works: NDArray[np.bool_]) -> None:
     """A dashed line between the cells that work and those that do not."""
-    lines = [((x + 1, y), (x + 1, y + 1)) for y, x in np.argwhere(works[:, 1:] != works[:, :-1])]
-    lines += [((x, y + 1), (x + 1, y + 1)) for y, x in np.argwhere(works[1:] != works[:-1])]
+    lines = list(_between(works))
     axes.add_collection(LineCollection(lines, colors=_DARK, linewidths=1.1, linestyles=(0, (3, 2)), zorder=4))
+
+
+def _between(cells: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The edges, two points each, between cells that differ."""
+    lines = [((x + 1, y), (x + 1, y + 1)) for y, x in np.argwhere(cells[:, 1:] != cells[:, :-1])]
+    lines += [((x, y + 1), (x + 1, y + 1)) for y, x in np.argwhere(cells[1:] != cells[:-1])]
+    return np.array(lines, np.float64).reshape(-1, 2, 2)
 
 
 def _print(
@@ -279,16 +284,15 @@ def _luminance(colour: tuple[float, ...]) -> float:
 
 
 def _box(axes: Axes, plane: Plane) -> None:
-    """The training range. Of a factor in which none is known, it spans the axis."""
-
-    def span(axis: Axis) -> tuple[int, int]:
-        return (axis.start, axis.stop) if axis.known else (0, len(axis.points))
-
-    (left, right), (bottom, top) = span(plane.x), span(plane.y)
+    """A line around the training range. Of a factor in which none is known, it spans the axis."""
+    inside = np.zeros((len(plane.y.points) + 2, len(plane.x.points) + 2), bool)
+    for cell in plane.cells():
+        inside[cell.y + 1, cell.x + 1] = bool(cell.inside)
+    lines = _between(inside) - 1
     for ink, breadth in ((_LIGHT, 4.6), (_DARK, 2.2)):
-        frame = Rectangle((left, bottom), right - left, top - bottom, fill=False, edgecolor=ink, linewidth=breadth)
-        frame.set(joinstyle="miter", clip_on=False, zorder=5)
-        axes.add_patch(frame)
+        frame = LineCollection(list(lines), colors=ink, linewidths=breadth, capstyle="projecting")
+        frame.set(clip_on=False, zorder=5)
+        axes.add_collection(frame)
 
 
 def _heading(plane: Plane) -> str:
