@@ -5,7 +5,7 @@
 NAME is that of a recipe. Its images are compared with all test images, and recipes/NAME.yaml is trained, from what
 recipes/NAME-first.yaml and then recipes/NAME-second.yaml gave where there are such; the same command again goes on
 where it stopped. The network is judged on suites/FAMILY.yaml, with published weights beside it where their results lie
-in the repository, and copied to src/unseen/weights/NAME.safetensors, its card beside it.
+in the repository, and written to src/unseen/weights/NAME.safetensors, its card beside it.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from unseen.checkpoints import load_checkpoint
+from unseen.checkpoints import load_checkpoint, save_network
 from unseen.results import Result, read_result
 from unseen.rows import summarise
 
@@ -32,6 +32,10 @@ TESTS = ("backgrounds/natural", "pairs/rain100l", "pairs/rain100h", "pairs/polyu
 
 BEFORE = ("-first", "-second")
 """How the recipes are called that a network is trained with before its own."""
+
+BLENDED = {"rain": 0.5}
+"""Of which networks the weights are a mean of those after the last recipe, whose share this is, and those after the one
+before it (Wortsman et al., CVPR 2022, section 3): half of what the last stage gains, for half of what it costs."""
 
 LICENCES = {
     "natural": "270 photographs of BSDS500 (Berkeley Segmentation Data Set; research use)",
@@ -63,10 +67,12 @@ def main() -> None:
     for path in (*recipes, recipe):
         begun = ("--set", f"start_from={os.path.relpath(stages[-1][1])}") if stages else ()
         stages.append((path, train(path, *begun)))
-    checkpoint = stages[-1][1]
     weights = Path("src/unseen/weights", f"{name}.safetensors")
     weights.parent.mkdir(exist_ok=True)
-    shutil.copyfile(checkpoint, weights)
+    if name in BLENDED:
+        _blend(stages[-2][1], stages[-1][1], BLENDED[name], weights)
+    else:
+        shutil.copyfile(stages[-1][1], weights)
     judged, kept = given.runs / f"verdict-{name}", Path("results/weights", f"{name}.json")
     _json("evaluate", name, "--on", f"suites/{family}.yaml", "--device", "cpu", "-o", str(judged))
     kept.parent.mkdir(exist_ok=True)
@@ -76,6 +82,13 @@ def main() -> None:
     stages = [(path, trained.parent) for path, trained in stages]
     weights.with_suffix(".md").write_text(_card(weights, stages, result, others), encoding="utf-8")
     print(weights)
+
+
+def _blend(before: Path, last: Path, share: float, to: Path) -> None:
+    """Write the weighted mean of two checkpoints; all else is as in the last."""
+    old, new = load_checkpoint(before).network.state_dict(), load_checkpoint(last)
+    weights = {name: old[name].lerp(value, share) for name, value in new.network.state_dict().items()}
+    save_network(to, weights, new.experiment, new.step, new.before)
 
 
 def _json(*words: str) -> dict[str, Any]:
@@ -105,7 +118,8 @@ def _card(weights: Path, stages: list[tuple[Path, Path]], result: Result, others
         f"--model {name}` uses it.",
         "## Training",
         f"`UNSEEN_DATA=/path/to/data .venv/bin/python scripts/ship.py {name}` trains it: "
-        f"{'; then '.join(_stage(*stage) for stage in stages)}. Of the clean images, all degraded by the program,",
+        f"{'; then '.join(_stage(*stage) for stage in stages)}. {_blended(name)}Of the clean images, all degraded by "
+        "the program,",
         "\n".join(shares),
         "The first are for research; whether you may do more with what was trained on them is for you to judge.",
         "None is a test image: before training they are compared by content with all test images. Every named "
@@ -127,6 +141,15 @@ def _card(weights: Path, stages: list[tuple[Path, Path]], result: Result, others
             text if text[0] in "|-#" else textwrap.fill(text, 120, break_on_hyphens=False) for text in paragraphs
         )
         + "\n"
+    )
+
+
+def _blended(name: str) -> str:
+    if name not in BLENDED:
+        return ""
+    return (
+        f"The weights are the mean of those after the last recipe ({BLENDED[name]:.0%}) and those after the one before "
+        "it (Wortsman et al., CVPR 2022): of what the last gains on dry pictures and loses on rain, half. "
     )
 
 
