@@ -5,7 +5,7 @@
 NAME is that of a recipe. Its images are compared with all test images, and recipes/NAME.yaml is trained, from what
 recipes/NAME-first.yaml and then recipes/NAME-second.yaml gave where there are such; the same command again goes on
 where it stopped. The network is judged on suites/FAMILY.yaml, with published weights beside it where their results lie
-in the repository, and written to src/unseen/weights/NAME.safetensors, its card beside it.
+in the repository, and written to src/unseen/weights/NAME.safetensors, its card and, of rain, its map beside it.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from unseen.checkpoints import load_checkpoint, save_network
 from unseen.results import Result, read_result
@@ -77,6 +78,13 @@ def main() -> None:
     _json("evaluate", name, "--on", f"suites/{family}.yaml", "--device", "cpu", "-o", str(judged))
     kept.parent.mkdir(exist_ok=True)
     shutil.copyfile(judged / "results" / f"{name}.json", kept)
+    if family == "rain":
+        drawn = given.runs / f"map-{name}"
+        _json("map", name, "--device", "cpu", "-o", str(drawn))
+        with Image.open(drawn / "map.png") as picture:  # a third of the bytes
+            picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+                weights.with_name(f"{name}-map.png"), optimize=True
+            )
     result = read_result(kept)
     others = [read_result(path) for path in sorted(Path("results/prenet").glob("*.json"))] if family == "rain" else []
     stages = [(path, trained.parent) for path, trained in stages]

@@ -41,6 +41,7 @@ _TITLES = {
 }
 _UNIT = {"direction": " degrees", "length": " pixels", "width": " pixels"}
 _LEAST, _MOST = 4.8, 9.0  # points; values that would be smaller are left out
+_LABEL = 0.5  # inches: the room that a value below an axis takes
 _DARK, _LIGHT = "#000001", "#fffffe"  # in cells; unlike the page's own inks, these do not change with its colours
 
 
@@ -219,7 +220,7 @@ def _panel(found: Map, plane: Plane, quantity: str, who: str) -> figures.Plot:
     alt = f"{QUANTITIES[quantity].title} of {who} over {plane.name}: {ends}. All values are in the table of cells."
     title, note = _TITLES[quantity]
     if who != found.name:
-        title = f"{title} of a 5 x 5 {who} filter"
+        title, note = f"{title} of a 5 x 5 {who} filter", ""
     return figures.Plot(quantity, title, alt, draw, note, left=0.13, right=0.9)
 
 
@@ -229,8 +230,9 @@ def _heat(axes: Axes, plane: Plane, values: NDArray[np.float64], shades: Colours
     mesh = axes.pcolormesh(
         np.ma.masked_invalid(values), cmap=shades.map, norm=shades.norm, edgecolors="face", linewidth=0.2
     )
-    for axis, pen in ((plane.x, axes.xaxis), (plane.y, axes.yaxis)):
-        every = math.ceil(len(axis.points) / 12)
+    wide = axes.get_window_extent().transformed(axes.figure.dpi_scale_trans.inverted()).width
+    for axis, pen, most in ((plane.x, axes.xaxis, wide / _LABEL), (plane.y, axes.yaxis, 12)):
+        every = math.ceil(len(axis.points) / most)
         labels = [typographic(f"{point:g}") if n % every == 0 else "" for n, point in enumerate(axis.points)]
         pen.set_ticks([n + 0.5 for n in range(len(axis.points))], labels=labels)
         pen.set_label_text(f"{axis.factor} ({UNITS[axis.factor]})")
@@ -330,7 +332,10 @@ def draw_map(found: Map) -> bytes:
                     place = (left + pad, (below - high + 0.6) / tall, share - pad - 0.65 / _WIDE, (high - 1.0) / tall)
                     axes = figure.add_axes(place)
                     plot.draw(axes)
-                    axes.set_title(f"{plot.title} ({plot.note})", fontsize=9.5 if len(shares) > 2 else 11)
+                    axes.set_title(
+                        f"{plot.title} ({plot.note})" if plot.note else plot.title,
+                        fontsize=9.5 if len(shares) > 2 else 11,
+                    )
                     left += share
                 below -= high
         buffer = io.BytesIO()
