@@ -75,12 +75,12 @@ def main() -> None:
     else:
         shutil.copyfile(stages[-1][1], weights)
     judged, kept = given.runs / f"verdict-{name}", Path("results/weights", f"{name}.json")
-    _json("evaluate", name, "--on", f"suites/{family}.yaml", "--device", "cpu", "-o", str(judged))
+    _json("evaluate", name, "--on", f"suites/{family}.yaml", "--device", "cpu", "-o", os.path.relpath(judged))
     kept.parent.mkdir(exist_ok=True)
     shutil.copyfile(judged / "results" / f"{name}.json", kept)
     if family == "rain":
         drawn = given.runs / f"map-{name}"
-        _json("map", name, "--device", "cpu", "-o", str(drawn))
+        _json("map", name, "--device", "cpu", "-o", os.path.relpath(drawn))
         with Image.open(drawn / "map.png") as picture:  # a third of the bytes
             picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
                 weights.with_name(f"{name}-map.png"), optimize=True
