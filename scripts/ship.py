@@ -133,9 +133,9 @@ def _card(weights: Path, stages: list[tuple[Path, Path]], result: Result, others
         "None is a test image: before training they are compared by content with all test images. Every named "
         f"{family} of the test lies outside of the training range in at least one factor, computed from the ranges, "
         "some of them by little; pairs come from other people's programs and cameras. The ranges were written knowing "
-        "the tests, so as to leave them out, and knowing what ordinary training fails on. No setting was chosen by its "
-        "score on a test set; where something was changed after a first network had been looked at, the recipe says "
-        "what and why.",
+        "the tests, so as to leave them out, and knowing what ordinary training fails on. Settings were not searched "
+        "for on a test set; where something was changed after a network had been judged on one, or looked at, the "
+        "recipe says what, why, and by which figures.",
         "## What it does",
         "PSNR on Y in dB, in brackets the gain over the input and the share of the degradation that was removed; "
         f"{result.date}, `unseen evaluate {name} --on suites/{family}.yaml`. All quantities are in "
