@@ -2,10 +2,10 @@
 
     UNSEEN_DATA=/path/to/data .venv/bin/python scripts/ship.py rain
 
-NAME is that of a recipe. Its images are compared with all test images, and recipes/NAME.yaml is trained, from what
-recipes/NAME-first.yaml and then recipes/NAME-second.yaml gave where there are such; the same command again goes on
-where it stopped. The network is judged on suites/FAMILY.yaml, with published weights beside it where their results lie
-in the repository, and written to src/unseen/weights/NAME.safetensors, its card and, of rain, its map beside it.
+NAME is that of a recipe. Its images are compared with all test images, and recipes/NAME.yaml is trained, from what the
+recipes gave that come before it (BEFORE, below); the same command again goes on where it stopped. The network is judged
+on suites/FAMILY.yaml, with published weights beside it where their results lie in the repository, and written to
+src/unseen/weights/NAME.safetensors, its card and, of rain, its map beside it.
 """
 
 import argparse
@@ -31,8 +31,8 @@ UNSEEN = [sys.executable, "-c", "import sys; from unseen.cli import main; sys.ex
 TESTS = ("backgrounds/natural", "pairs/rain100l", "pairs/rain100h", "pairs/polyu_noise", "pairs/lai_blur")
 """What nothing may be trained on, under UNSEEN_DATA; of the photographs only the 48 that are held out."""
 
-BEFORE = ("-first", "-second")
-"""How the recipes are called that a network is trained with before its own."""
+BEFORE = {"rain": ("rain-first", "rain-second"), "rain-better": ("rain-first", "rain-second")}
+"""The recipes that a network is trained with before its own, one after the other."""
 
 BLENDED = {"rain": 0.5}
 """Of which networks the weights are a mean of those after the last recipe, whose share this is, and those after the one
@@ -47,8 +47,8 @@ LICENCES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    recipes = (ROOT / "recipes").glob("*.yaml")
-    parser.add_argument("name", choices=sorted(path.stem for path in recipes if not path.stem.endswith(BEFORE)))
+    recipes = {path.stem for path in (ROOT / "recipes").glob("*.yaml")}
+    parser.add_argument("name", choices=sorted(recipes.difference(*BEFORE.values())))
     parser.add_argument("--runs", type=Path, default=ROOT / "runs")
     given = parser.parse_args()
     os.chdir(ROOT)
@@ -63,9 +63,8 @@ def main() -> None:
         words = (str(recipe), *more, *tests, "--runs", os.path.relpath(given.runs), "--save-every", "500")
         return Path(_json("train", *words)["checkpoint"])
 
-    recipes = [path for path in (recipe.with_name(f"{name}{stage}.yaml") for stage in BEFORE) if path.is_file()]
     stages: list[tuple[Path, Path]] = []
-    for path in (*recipes, recipe):
+    for path in (*(recipe.with_name(f"{stage}.yaml") for stage in BEFORE.get(name, ())), recipe):
         begun = ("--set", f"start_from={os.path.relpath(stages[-1][1])}") if stages else ()
         stages.append((path, train(path, *begun)))
     weights = Path("src/unseen/weights", f"{name}.safetensors")

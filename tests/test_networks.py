@@ -351,3 +351,28 @@ def test_configurations_that_fit_no_network_are_refused(wrong: dict[str, object]
 
 def test_without_a_kind_the_first_network_is_meant() -> None:
     assert NETWORK.validate_python({"width": 5}) == ResNetConfig(width=5)
+
+
+@pytest.mark.parametrize("levels", [2, 3, 4])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_unet_grows_from_a_smaller_one_and_at_first_does_the_same(levels: int, blocks: int) -> None:
+    smaller = build(UNetConfig(width=4, levels=2, blocks=1), 3)
+    larger = build(UNetConfig(width=4, levels=levels, blocks=blocks), 4)
+    degraded = images(32, 48, count=2)
+    assert not torch.allclose(larger(degraded), smaller(degraded), atol=1e-3)
+    assert larger.grow(smaller)
+    assert torch.allclose(larger(degraded), smaller(degraded), atol=1e-5)
+    (larger(degraded) - images(32, 48, count=2)).square().mean().backward()
+    assert levels == 2 or larger.merge[levels - 3].weight.grad[:, : larger.merge[levels - 3].out_channels].any()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [UNetConfig(width=8, levels=2), UNetConfig(width=4, levels=4), UNetConfig(width=4, levels=2, skip=False),
+     UNetConfig(width=4, levels=2, blocks=2), ResNetConfig(width=4, blocks=1)], ids=repr,
+)  # fmt: skip
+def test_a_unet_does_not_grow_from_what_it_cannot_hold(other: NetworkConfig) -> None:
+    network = build(UNetConfig(width=4, levels=3, blocks=1), 0)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert not network.grow(build(other, 1))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

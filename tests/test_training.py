@@ -29,7 +29,8 @@ from unseen.errors import CheckpointError, ConfigError, TrainingError
 from unseen.experiment import Experiment, Recipe, all_met, best_device, has_bf16, resolve
 from unseen.images import write_image
 from unseen.losses import L1
-from unseen.networks import ResNetConfig, build
+from unseen.networks import ResNetConfig, UNetConfig, build
+from unseen.seeding import generator
 from unseen.study.run import plan, run_study
 from unseen.study.study import Study
 from unseen.training import LOG_EVERY, Trained, learning_rate, train
@@ -236,6 +237,17 @@ def test_fine_tuning_another_network_is_refused(tmp_path: Path, backgrounds: Bac
     save_network(tmp_path / "wide.safetensors", build(network, 0).state_dict(), Experiment(network=network), 1)
     with pytest.raises(CheckpointError, match="do not fit the network"):
         train(tiny(start_from=str(tmp_path / "wide.safetensors")), tmp_path, backgrounds=backgrounds, tensorboard=False)
+
+
+def test_a_larger_unet_goes_on_from_a_smaller_one(tmp_path: Path, backgrounds: Backgrounds) -> None:
+    small, large = (tiny(steps=1, learning_rate=1e-30).model_copy(update={"network": UNetConfig(width=4, levels=n)})
+                    for n in (1, 2))  # fmt: skip
+    first = train(small, tmp_path, backgrounds=backgrounds, tensorboard=False)
+    large = large.model_copy(update={"start_from": str(first.folder)})
+    grown = load_checkpoint(train(large, tmp_path, backgrounds=backgrounds, tensorboard=False).folder)
+    assert grown.network.config.levels == 2 and grown.before == (first.experiment,)
+    degraded = torch.rand(1, 3, 16, 24, generator=generator(0, "test"))
+    assert torch.allclose(grown.network(degraded), load_checkpoint(first.folder).network(degraded), atol=1e-6)
 
 
 def test_threads_are_as_before_after_training(alone: dict[str, Trained]) -> None:

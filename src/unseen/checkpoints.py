@@ -152,6 +152,15 @@ def fill(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> No
     network.load_state_dict(weights, assign=any(value.is_meta for value in network.state_dict().values()))
 
 
+def start(network: nn.Module, trained: Checkpoint) -> None:
+    """Let `network` go on from a checkpoint: one of its own configuration, or of a smaller one that it can grow from.
+    CheckpointError where it is neither, as `fill` says it."""
+    same = getattr(network, "config", None) == trained.experiment.network
+    grow: Callable[[nn.Module], bool] | None = getattr(network, "grow", None)
+    if same or grow is None or not grow(trained.network):
+        fill(network, trained.network.state_dict(), trained.path)
+
+
 def restorer(network: nn.Module, device: str | torch.device = "cpu", precision: str = "fp32") -> Restorer:
     """Wrap a network for use: evaluation mode, no gradients, channels-last, `precision` "fp32" or "mixed", clipped."""
     network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

@@ -136,7 +136,7 @@ def train(
         if experiment.start_from is not None:
             start_from = checkpoints.load_checkpoint(experiment.start_from)
             before = start_from.lineage
-            checkpoints.fill(network, start_from.network.state_dict(), start_from.path)
+            checkpoints.start(network, start_from)
         same = recipe.consistency
         keep = same is not None and same.features > 0
         regulariser = Regulariser(network, recipe.dropout, recipe.masking, experiment.seed, keep)

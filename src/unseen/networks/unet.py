@@ -1,6 +1,6 @@
 """A UNet of residual blocks (Ronneberger et al., MICCAI 2015; residual blocks as in `base.py`)."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -68,3 +68,43 @@ class UNet(nn.Module):
             features = decode(merge(torch.cat((up(features), passed.pop()), 1)))
         change = self.tail(features)[..., :height, :width]
         return degraded + change if self.config.skip else change
+
+    @torch.no_grad()
+    def grow(self, smaller: nn.Module) -> bool:
+        """Take up the weights of a trained UNet of fewer levels or blocks, and at first do exactly what it does (after
+        Chen, Goodfellow and Shlens, Net2Net, ICLR 2016): what is new inside is not listened to yet, and new blocks add
+        nothing. False, and nothing is changed, where `smaller` is none of the same width and output, or is larger.
+        """
+        if not isinstance(smaller, UNet):
+            return False
+        new, old = self.config, smaller.config
+        fits = (new.width, new.skip) == (old.width, old.skip) and new.levels >= old.levels and new.blocks >= old.blocks
+        if not fits:
+            return False
+
+        def take(stage: nn.Module, trained: nn.Module) -> None:
+            for name in stage.load_state_dict(trained.state_dict(), strict=False).missing_keys:  # those of new blocks
+                if ".second." in name:
+                    stage.get_parameter(name).zero_()
+
+        take(self.head, smaller.head)
+        take(self.tail, smaller.tail)
+        for level in range(old.levels):  # counted from full resolution, and on the way up from there too
+            take(self.encoders[level], smaller.encoders[level])
+            take(self.down[level], smaller.down[level])
+            take(self.up[-1 - level], smaller.up[-1 - level])
+            take(self.merge[-1 - level], smaller.merge[-1 - level])
+            take(self.decoders[-1 - level], smaller.decoders[-1 - level])
+        if new.levels == old.levels:
+            take(self.middle, smaller.middle)
+            return True
+        level = old.levels  # what was in the middle is on the way down now, and passed on alone
+        take(self.encoders[level], smaller.middle)
+        merge, decode = cast(nn.Conv2d, self.merge[-1 - level]), cast(nn.Sequential, self.decoders[-1 - level])
+        width = merge.out_channels
+        merge.weight.copy_(torch.eye(width, 2 * width).roll(width, 1)[..., None, None])
+        cast(torch.Tensor, merge.bias).zero_()
+        for name, weight in decode.named_parameters():
+            if ".second." in name:
+                weight.zero_()
+        return True
