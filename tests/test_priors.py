@@ -17,9 +17,10 @@ from small_priors import small_chains, small_tae, small_weights
 from unseen.errors import CheckpointError, ConfigError
 from unseen.images import to_bytes, write_image
 from unseen.networks import Guided, GuidedConfig, build
-from unseen.priors import Prior, PriorConfig, PriorL1, blank, essence, open_prior
+from unseen.priors import DenoiserConfig, Prior, PriorConfig, PriorL1, blank, essence, open_denoiser, open_prior
 from unseen.priors.files import located
 from unseen.seeding import generator, seeded
+from unseen.shipped import shipped_priors
 from unseen.types import Batch
 
 
@@ -116,6 +117,38 @@ def test_with_its_content_a_configuration_reads_nothing_and_another_prior_is_ref
         open_prior(PriorConfig(**{**known.model_dump(), "source": str(other)}))
     with pytest.raises(ConfigError, match="is not the one"):
         PriorConfig(source=str(other), content=known.content)
+
+
+def test_a_prior_of_the_package_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "package"
+    monkeypatch.setattr("unseen.shipped.files", lambda name: package)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="none in this installation"):
+        located("small-vae")
+    home = package / "weights" / "small-vae"
+    home.mkdir(parents=True)
+    (home / "config.json").write_text("{}")
+    assert shipped_priors() == {"small-vae": home} and located("small-vae") == home
+    with pytest.raises(ConfigError, match=r"comes with the package \(small-vae\)"):
+        located("small-vqgan")
+    (tmp_path / "small-vae").mkdir()
+    assert located("small-vae") == Path("small-vae")
+
+
+@pytest.mark.parametrize("name", shipped_priors())
+def test_a_prior_that_is_shipped_opens_and_is_small_and_described(name: str) -> None:
+    pytest.importorskip("diffusers")
+    home = shipped_priors()[name]
+    assert sum(file.stat().st_size for file in home.iterdir()) < 12e6
+    assert "licence of the data" in (home / "README.md").read_text()
+    if (home / "scheduler_config.json").is_file():
+        prior = open_denoiser(DenoiserConfig(source=name))
+        noisy = torch.rand(1, 3, 32, 32, generator=generator(0, "test"))
+        assert prior.denoise(noisy, torch.full((1,), 0.1)).shape == noisy.shape
+    else:
+        prior = open_prior(PriorConfig(source=name))
+        assert prior.reconstruct(torch.full((1, 3, 32, 32), 0.5)).sub(0.5).abs().mean() < 0.05
+    assert prior.name == name
 
 
 class Stranger:

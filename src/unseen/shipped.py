@@ -1,6 +1,7 @@
 """Weights that come with the package, and models by their names: there, or on the Hugging Face hub.
 
-They lie in the package's folder `weights`, one file a name: `weights/rain.safetensors` is "rain".
+They lie in the package's folder `weights`, one file a name: `weights/rain.safetensors` is "rain"; and of content priors
+one folder of diffusers a name: `weights/small-vae/` is "small-vae".
 """
 
 import os
@@ -17,8 +18,16 @@ DEFAULT = "rain"
 
 def shipped() -> dict[str, Path]:
     """The files of the weights that come with the package, by name."""
-    folder = Path(str(files("unseen"))) / "weights"
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(_folder().glob("*.safetensors"))}
+
+
+def shipped_priors() -> dict[str, Path]:
+    """The folders of the content priors that come with the package, by name."""
+    return {path.parent.name: path.parent for path in sorted(_folder().glob("*/config.json"))}
+
+
+def _folder() -> Path:
+    return Path(str(files("unseen"))) / "weights"
 
 
 def find_model(source: str | Path | None = None) -> str | Path:

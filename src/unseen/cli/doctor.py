@@ -18,7 +18,7 @@ def doctor(json_: Json = False) -> None:
     import torch
 
     from unseen.experiment import best_device, has_bf16
-    from unseen.shipped import shipped
+    from unseen.shipped import shipped, shipped_priors
     from unseen.training import processor
 
     device = best_device()
@@ -34,6 +34,7 @@ def doctor(json_: Json = False) -> None:
         "device_name": torch.cuda.get_device_name() if device == "cuda" else device,
         "precision": "mixed" if has_bf16(device) else "fp32",
         "weights": sorted(shipped()),
+        "priors": sorted(shipped_priors()),
         "data": data,
         "data_found": bool(data and Path(data).is_dir()),
     }

@@ -28,7 +28,10 @@ app.add_typer(prior_app, name="prior")
 @prior_app.command("check")
 def check(
     prior: Annotated[
-        str, typer.Argument(help="A folder of diffusers, a folder or file of the TAESD family, or hub:owner/name.")
+        str,
+        typer.Argument(
+            help="A folder of diffusers, a folder or file of the TAESD family, hub:owner/name, or a shipped one's name."
+        ),
     ],
     on: Annotated[str, typer.Option(help="Folder of clean images, or embedded.")] = "embedded",
     limit: Annotated[int | None, typer.Option(help="Only the first so many images.", min=1)] = None,

@@ -10,6 +10,7 @@ from torch import Tensor
 from unseen.backgrounds import expanded
 from unseen.errors import CheckpointError, ConfigError
 from unseen.hub import HUB, fetched_folder
+from unseen.shipped import shipped_priors
 from unseen.tensors import read_weights
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -30,17 +31,23 @@ EXTRA = "priors"
 def located(source: str) -> Path:
     """The folder or file that a source names, on this machine; one of the hub is fetched there, once.
 
-    Of the hub: `hub:owner/name`, or `hub:owner/name/folder` for a folder in it. Raises ConfigError and CheckpointError.
+    Of the hub: `hub:owner/name`, or `hub:owner/name/folder` for a folder in it. The name of one that comes with the
+    package stands for it, unless a file or folder here has that name. Raises ConfigError and CheckpointError.
     """
     if source.startswith(HUB):
         return fetched_folder(source, FETCHED, EXTRA)
     path = expanded(source)
-    if not path.exists():
-        raise ConfigError(
-            f"There is no prior at {source}: expected a folder of diffusers, or one with an encoder's and a decoder's "
-            "weights of the TAESD family. One of the Hugging Face hub is named hub:owner/name (docs/priors.md)."
-        )
-    return path
+    if path.exists():
+        return path
+    known = shipped_priors()
+    if source in known:
+        return known[source]
+    raise ConfigError(
+        f"There is no prior at {source}: expected a folder of diffusers, or one with an encoder's and a decoder's "
+        "weights of the TAESD family, or the name of one that comes with the package "
+        f"({', '.join(known) or 'none in this installation'}). One of the Hugging Face hub is named hub:owner/name "
+        "(docs/priors.md)."
+    )
 
 
 def model_config(folder: Path) -> dict[str, Any] | None:

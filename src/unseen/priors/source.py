@@ -45,8 +45,8 @@ class Pretrained(nn.Module):
 class Source(Frozen):
     """Which pretrained model. Abstract: `what` is what people call one, `load` reads it.
 
-    `source`: a folder or file; `${VARIABLES}` in its path are filled in. One of the Hugging Face hub is
-    `hub:owner/name`, or `hub:owner/name/folder`.
+    `source`: a folder or file; `${VARIABLES}` in its path are filled in. Or the name of one that comes with the
+    package. One of the Hugging Face hub is `hub:owner/name`, or `hub:owner/name/folder`.
 
     `content`, the hash of its architecture and weights, and `architecture`, how it is built, are filled in. Where both
     are given (a checkpoint gives them) nothing is read before the model is used, and it must then be the same.
