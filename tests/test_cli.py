@@ -17,10 +17,13 @@ import typer.main
 import yaml
 from PIL import Image
 
-from unseen import cli
+from unseen import cli, recipes
 from unseen.checkpoints import load_checkpoint, restorer
 from unseen.cli.app import progress_bar
+from unseen.cli.train import read_experiment
+from unseen.experiment import Experiment
 from unseen.images import read_image, write_image
+from unseen.networks import ResNetConfig, UNetConfig
 from unseen.restoration import restore_image
 from unseen.rows import read_rows
 
@@ -209,6 +212,32 @@ def test_options_and_changes_are_laid_over_the_file(unseen: Run, photographs: Pa
     experiment = load_checkpoint(told.json["checkpoint"]).experiment
     assert (experiment.seed, experiment.recipe.steps, experiment.recipe.batch, experiment.recipe.patch) == (4, 2, 2, 8)
     assert experiment.network.kind == "UNet"
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_is_an_experiment(name: str) -> None:
+    pytest.importorskip("diffusers")
+    assert Experiment.model_validate(recipes.recipe(name)) == read_experiment(None, {}, [], name)
+
+
+def test_a_file_is_laid_over_a_recipe_and_options_over_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    below = {
+        "backgrounds": {"count": 32, "complexity": 0.25},
+        "network": {"kind": "ResNet", "width": 24, "blocks": 4},
+        "seed": 2,
+    }
+    monkeypatch.setattr(recipes, "recipe", {"few": below}.__getitem__)
+    (tmp_path / "mine.yaml").write_text("backgrounds: {count: 8}\nnetwork: {kind: UNet, levels: 2}\n")
+    found = read_experiment(tmp_path / "mine.yaml", {"seed": 3}, ["network.blocks=3"], "few")
+    assert (found.backgrounds.count, found.backgrounds.complexity, found.seed) == (8, 0.25, 3)
+    assert found.network == UNetConfig(levels=2, blocks=3)  # another kind: nothing of the ResNet is left
+    assert read_experiment(None, {}, ["network.width=16"], "few").network == ResNetConfig(width=16, blocks=4)
+
+
+def test_an_unknown_recipe_is_answered_with_those_there_are(unseen: Run) -> None:
+    told = unseen("train", "--recipe", "secret")
+    assert told.code == 2
+    assert "There is no recipe 'secret': choose one of" in told.err and "ordinary" in told.err
 
 
 def test_evaluate_tells_of_every_suite_with_baselines_beside(unseen: Run, trained: Path, tmp_path: Path) -> None:

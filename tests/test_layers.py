@@ -45,6 +45,7 @@ LAYERS = (
     "prior_training",
     "evaluation",
     "study",
+    "recipes",
     "balance",
     "report",
     "toy",

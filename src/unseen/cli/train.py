@@ -21,6 +21,9 @@ def train(
     config: Annotated[
         Path | None, typer.Argument(help="YAML of an experiment (default: the package's defaults).")
     ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Begin with a named way to train: content or ordinary. CONFIG is laid over it.")
+    ] = None,
     backgrounds: Annotated[
         Path | None, typer.Option(help="Folder of clean images (default: the embedded ones).")
     ] = None,
@@ -52,6 +55,8 @@ def train(
 
     Example: `unseen train --backgrounds photos/ --steps 9000 --set degradation.preset=medium`
 
+    Example: `unseen train --recipe content --backgrounds photos/`
+
     Example: `unseen train --pairs rain100h/ --share 0.5 --backgrounds photos/`
     """
     from unseen import training
@@ -67,6 +72,7 @@ def train(
             "seed": seed,
         },
         set_,
+        recipe,
     )
     first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"  # of the processes that share the work
     with progress_bar(json_ or not first) as draw:
@@ -104,12 +110,18 @@ def train(
     say(f"Judge it with: unseen evaluate {trained.checkpoint}")
 
 
-def read_experiment(config: Path | None, options: dict[str, Any], changes: list[str]) -> "Experiment":
-    """The experiment in `config`, with the values of options laid over it where they were given, then `changes`."""
+def read_experiment(
+    config: Path | None, options: dict[str, Any], changes: list[str], recipe: str | None = None
+) -> "Experiment":
+    """The experiment in `config`, over a named recipe if there is one, with the values of options laid over it where
+    they were given, then `changes`."""
+    from unseen import recipes
     from unseen.experiment import Experiment
     from unseen.study.study import apply_changes, checked, read_yaml, with_value
 
     raw: dict[str, Any] = {} if config is None else read_yaml(config)
+    if recipe is not None:
+        raw = recipes.laid_over(recipes.recipe(recipe), raw)
     for key, value in options.items():
         if value is not None:
             raw = with_value(raw, key, value)
