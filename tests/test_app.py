@@ -191,6 +191,20 @@ def test_models_are_offered_by_name_and_say_what_they_are(tmp_path: Path, monkey
     assert "trained on noise: it has none" in found[str(other)].no_map
 
 
+def test_a_model_with_the_name_of_a_shipped_one_takes_nothing_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, theirs = (checkpoint(tmp_path / folder / "rain.safetensors") for folder in ("mine", "theirs"))
+    monkeypatch.setattr("unseen.app.offers.shipped", lambda: {"rain": theirs})
+    monkeypatch.setattr("unseen.shipped.shipped", lambda: {"rain": theirs})
+    monkeypatch.chdir(tmp_path)
+    Path("rain").mkdir()  # no model was named, and this is none
+    assert list(offer_models(precision="fp32")) == ["rain"]
+    found = offer_models([str(mine)], precision="fp32")
+    assert list(found) == ["rain", "rain (shipped)"]
+    assert str(mine) in found["rain"].no_map and str(theirs) in found["rain (shipped)"].no_map
+
+
 def test_without_any_model_it_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unseen.app.offers.shipped", dict)
     monkeypatch.setattr("unseen.shipped.shipped", dict)

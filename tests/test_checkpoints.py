@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from unseen.checkpoints import FORMAT, fill, load_checkpoint, replace_with, restorer, save_network
@@ -89,6 +90,23 @@ def test_a_restorer_maps_images_to_images(saved: Path) -> None:
     assert not restored.requires_grad
     network = load_checkpoint(saved).network
     assert torch.allclose(restored, network(degraded).clamp(0, 1), atol=1e-6)
+
+
+def test_values_that_are_not_finite_are_an_error_and_no_black_image(saved: Path) -> None:
+    network = load_checkpoint(saved).network
+    for weight in network.parameters():
+        weight.data *= 1e20
+    with pytest.raises(CheckpointError, match="not finite"):
+        restorer(network)(torch.rand(1, 3, 8, 8, generator=generator(0, "test")))
+
+
+def test_weights_of_half_precision_are_used_in_full(saved: Path, tmp_path: Path) -> None:
+    with safe_open(saved, "pt") as file:
+        halves, header = {name: file.get_tensor(name).half() for name in file.keys()}, file.metadata()  # noqa: SIM118
+    save_file(halves, tmp_path / "half.safetensors", metadata=header)
+    degraded = torch.rand(1, 3, 8, 8, generator=generator(0, "test"))
+    one, other = (restorer(load_checkpoint(path).network)(degraded) for path in (saved, tmp_path / "half.safetensors"))
+    assert torch.allclose(one, other, atol=1e-2)
 
 
 @pytest.mark.skipif(not has_bf16("cpu"), reason="this processor has no bf16 arithmetic: run on one that has")

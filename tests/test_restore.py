@@ -345,6 +345,66 @@ def test_mask_and_difference_are_what_changed() -> None:
     assert difference[1, 1, 0] < 127 and difference[2, 2, 2] in (127, 128)
 
 
+@pytest.mark.parametrize(("photometric", "bits"), [(1, 16), (0, 16), (1, 12)])
+def test_tiffs_of_one_deep_colour_mean_what_their_tags_say(photometric: int, bits: int, tmp_path: Path) -> None:
+    grey = noise(5, 8, dtype=np.uint16) >> 16 - bits
+    if bits == 16:
+        tifffile.imwrite(tmp_path / "a.tif", grey, photometric="minisblack" if photometric else "miniswhite")
+    else:
+        flat = grey.reshape(-1, 2).astype(np.uint32)
+        packed = np.stack([flat[:, 0] >> 4, (flat[:, 0] & 15) << 4 | flat[:, 1] >> 8, flat[:, 1] & 255], 1)
+        tags = [(256, 8), (257, 5), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 5), (279, packed.size)]
+        head = b"II*\0" + struct.pack("<I", 8 + packed.size) + packed.astype(np.uint8).tobytes()
+        body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+        (tmp_path / "a.tif").write_bytes(head + struct.pack("<H", len(tags)) + body + bytes(4))
+    expected = grey if photometric else 65535 - grey
+    if bits == 12:
+        expected = np.rint(grey / 4095 * 65535)
+    picture = read_picture(tmp_path / "a.tif")
+    assert (picture.pixels == expected).all()
+    assert (read_image(tmp_path / "a.tif")[..., 0] == np.rint(expected / 257)).all()
+    write_picture(tmp_path / "b.tif", picture)
+    assert (read_picture(tmp_path / "b.tif").pixels == expected).all()
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_deep_tiff_with_its_colours_apart_is_refused(compression: str | None, tmp_path: Path) -> None:
+    planes = noise(3, 5, 6, dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate", compression=compression)
+    for read in (read_picture, read_image):
+        with pytest.raises(ImageError, match=r"16 bits with each colour apart"):
+            read(tmp_path / "a.tif")
+
+
+def test_an_exif_block_that_is_damaged_stays_and_turns_nothing(tmp_path: Path) -> None:
+    image, coded = noise(16, 24, 3), io.BytesIO()
+    Image.fromarray(image).save(coded, "JPEG", quality=95, dpi=(72, 72))
+    content, junk = coded.getvalue(), b"Exif\0\0" + bytes(20)
+    begin = 4 + int.from_bytes(content[4:6], "big")
+    segment = b"\xff\xe1" + struct.pack(">H", len(junk) + 2) + junk
+    (tmp_path / "a.jpg").write_bytes(content[:begin] + segment + content[begin:])
+    picture = read_picture(tmp_path / "a.jpg")
+    assert picture.orientation == 1 and picture.pixels.shape == read_image(tmp_path / "a.jpg").shape == (16, 24, 3)
+    assert "its EXIF is damaged" in picture.notes[0]
+    write_picture(tmp_path / "b.jpg", picture)
+    assert segment in (tmp_path / "b.jpg").read_bytes()
+
+
+def test_what_cannot_be_kept_is_said(run: Run, tmp_path: Path) -> None:
+    deep = noise(4, 5, 3, dtype=np.uint16)
+    (tmp_path / "a.ppm").write_bytes(b"P6 5 4 65535\n" + deep.astype(">u2").tobytes())
+    Image.fromarray(noise(4, 5, 3)).save(tmp_path / "b.jpg", "PNG")
+    tifffile.imwrite(tmp_path / "c.tif", noise(4, 5, 3), extratags=[(37724, 7, 4, b"8BIM", True)])
+    code, _, err = run("a.ppm", "b.jpg", "c.tif", "--model", "identity")
+    assert code == 0, err
+    assert "a.ppm: its 16 bits become 8" in err and "it is PNG, and becomes what its name says, JPEG" in err
+    assert "c.tif: its layers are left out" in err
+    clear = np.dstack([noise(4, 5, 3), np.zeros((4, 5), np.uint8)])
+    Image.fromarray(clear).save(tmp_path / "d.webp", lossless=True, exact=True)
+    write_picture(tmp_path / "e.webp", read_picture(tmp_path / "d.webp"))
+    assert (np.asarray(Image.open(tmp_path / "e.webp")) == clear).all()
+
+
 # --- which files
 
 
@@ -385,6 +445,13 @@ def test_a_single_file_may_be_given_its_name_and_clashes_are_refused(tmp_path: P
         find_jobs([f"{tmp_path}/a.jpg", f"{tmp_path}/b/a.jpg"], tmp_path / "out")
     with pytest.raises(ConfigError, match=r"a-mask\.png would be overwritten by what is made of"):
         find_jobs([f"{tmp_path}/b/a.jpg", f"{tmp_path}/a-mask.png"], tmp_path / "b" / "..", mask=True)
+
+
+def test_links_in_a_circle_stop_nothing(run: Run) -> None:
+    make(Path("d/a.png"))
+    Path("d/loop.jpg").symlink_to("loop.jpg")
+    code, _, err = run("d", "-o", "d/dry", "--model", "identity")
+    assert code == 1 and "loop.jpg" in err and Path("d/dry/a.png").is_file()
 
 
 # --- many files
@@ -547,6 +614,30 @@ def test_ctrl_c_says_what_is_done(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert Path("restored/a.png").is_file() and not Path("restored/b.png").exists()
 
 
+def test_nothing_that_is_there_is_written_over(run: Run) -> None:
+    make(Path("a.png"), Path("b.png"))
+    Path("out").mkdir()
+    Path("out/a.png").write_bytes(b"precious")
+    Path("out/b-mask.png").write_bytes(b"precious")
+    code, _, err = run("a.png", "b.png", "-o", "out", "--mask", "--model", "identity")
+    assert code == 0, err
+    assert Path("out/a.png").read_bytes() == Path("out/b-mask.png").read_bytes() == b"precious"
+    assert Path("out/a-mask.png").is_file() and Path("out/b.png").is_file()
+    code, _, err = run("a.png", "b.png", "-o", "out", "--mask", "--model", "identity")
+    assert "2 skipped" in err and "--overwrite" in err
+    run("a.png", "-o", "out", "--mask", "--model", "identity", "--overwrite")
+    assert read_image("out/a.png").shape == (5, 6, 3)
+
+
+def test_another_image_through_the_pipe_is_not_taken_for_done(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(Path("a.png"))
+    for words, code in (((), 0), ((), 2), (("--overwrite",), 0)):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path("a.png").read_bytes())))
+        found, _, err = run("-", "-o", "out.png", "--model", "identity", *words)
+        assert found == code, err
+        assert code == 0 or "out.png is there already" in err
+
+
 # --- models by name, and in Python
 
 
@@ -615,6 +706,12 @@ def test_a_loaded_model_gives_back_the_kind_it_was_given(weights: Path) -> None:
     clear.putalpha(77)
     assert restore(clear).mode == "RGBA" and restore(clear).getpixel((0, 0))[3] == 77
     assert restore(picture.convert("L")).mode == "L" and restore(Image.new("I;16", (4, 3))).mode == "I;16"
+    assert restore(Image.new("F", (4, 3), 0.5)).mode == "F"
+    assert (restore(image / 255 * 1.2 - 0.1) <= 1).all()  # as after resizing
+    wide = Image.fromarray(np.full((3, 4), 70000, np.int32))
+    for wrong in (image * 1.0, tensor * 255, tensor * torch.nan, wide):
+        with pytest.raises(ConfigError, match="expected"):
+            restore(wrong)
     for wrong in (image[None], image.astype(np.int32), tensor[:2], tensor.long(), "a.png"):
         with pytest.raises(ConfigError, match="expected"):
             restore(wrong)

@@ -113,7 +113,9 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         raise CheckpointError(f"The experiment in the header of {path} cannot be read: {error}") from error
     with torch.device("meta"):  # no memory is taken on the word of a header: the weights that are there are used
         network = experiment.network.build()
-    fill(network, weights, path)
+    fill(
+        network, {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}, path
+    )
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
@@ -162,7 +164,8 @@ def start(network: nn.Module, trained: Checkpoint) -> None:
 
 
 def restorer(network: nn.Module, device: str | torch.device = "cpu", precision: str = "fp32") -> Restorer:
-    """Wrap a network for use: evaluation mode, no gradients, channels-last, `precision` "fp32" or "mixed", clipped."""
+    """Wrap a network for use: evaluation mode, no gradients, channels-last, `precision` "fp32" or "mixed", clipped.
+    CheckpointError where it gives values that are not finite."""
     network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     kind = torch.device(device).type
 
@@ -170,7 +173,9 @@ def restorer(network: nn.Module, device: str | torch.device = "cpu", precision: 
     def restore(degraded: Images) -> Images:
         images = degraded.to(device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(kind, torch.bfloat16) if precision in ("mixed", "bf16") else nullcontext():
-            restored = network(images)
-        return restored.float().clamp(0, 1).to(degraded.device)
+            restored = network(images).float()
+        if not restored.isfinite().all():
+            raise CheckpointError("The network gave values that are not finite: its weights are damaged, or diverged.")
+        return restored.clamp(0, 1).to(degraded.device)
 
     return restore

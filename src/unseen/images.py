@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from unseen.errors import ConfigError, DataError, ImageError
 
@@ -49,6 +49,7 @@ _WRITE: dict[str, tuple[str, dict[str, Any]]] = {  # Any: options differ in type
     ".ppm": ("PPM", {}),
 }
 _ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+_DEEP = 65535  # the largest 16-bit value
 _opening = threading.Lock()
 
 
@@ -69,14 +70,63 @@ def read_image(path: str | Path) -> Bytes:
     """
     path = Path(path)
     with opened_image(path) as image:
-        return _rgb(ImageOps.exif_transpose(image), path)
+        pixels = _rgb(image, path)
+        return np.ascontiguousarray(upright(pixels, orientation_of(image)))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """(h, w) in pixels as `read_image` would return them, from the header alone. Raises `ImageError`."""
     with opened_image(Path(path)) as image:
-        width, height = image.size
-        return (width, height) if image.getexif().get(0x0112) in _ROTATED else (height, width)
+        width, height = (_tag(image, 256), _tag(image, 257)) if image.format == "TIFF" else image.size
+        return (width, height) if orientation_of(image) in _ROTATED else (height, width)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8: how the pixels are to be turned. 1, as they are, where it is damaged, or makes no
+    sense. Of a TIFF whose pixels have been decoded it is 1: its decoder turns them."""
+    try:
+        found = int(image.getexif().get(0x0112, 1))
+    except Exception:  # of many classes: the block may hold anything
+        return 1
+    return found if 1 <= found <= 8 else 1
+
+
+def upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """A view of (h, w, ...) as it is looked at, by the EXIF orientation."""
+    match orientation:
+        case 2:
+            return array[:, ::-1]
+        case 3:
+            return array[::-1, ::-1]
+        case 4:
+            return array[::-1]
+        case 5:
+            return array.swapaxes(0, 1)
+        case 6:
+            return np.rot90(array, -1)
+        case 7:
+            return array[::-1, ::-1].swapaxes(0, 1)
+        case 8:
+            return np.rot90(array)
+    return array
+
+
+def deep_grey(image: Image.Image, path: Path) -> NDArray[np.uint16]:
+    """The values of an image of integers, as 16 bits; ImageError where they are none. In a TIFF of 12 bits 4095 is
+    white, and where it says so 0 is."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > _DEEP:
+        raise ImageError(
+            f"Cannot read {path}: integers from {values.min()} to {values.max()}, expected 16-bit values, 0 to 65535. "
+            "Save it as 16-bit PNG."
+        )
+    grey = values.astype(np.uint16)
+    if image.format == "TIFF":
+        if _tag(image, 258) == 12:
+            grey = ((grey.astype(np.uint32) * _DEEP + 2047) // 4095).astype(np.uint16)
+        if image.mode.startswith("I;16") and _tag(image, 262) == 0:
+            grey = _DEEP - grey
+    return grey
 
 
 def image_hash(path: str | Path) -> bytes:
@@ -164,6 +214,11 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
             raise ImageError(f"Cannot read {path}: the file is empty (0 bytes).")
         with path.open("rb") as file, _header(file) as image:
             _check_size(image, path)
+            if image.format == "TIFF" and _tag(image, 258) > 8 and _tag(image, 277) > 1 and _tag(image, 284) == 2:
+                raise ImageError(
+                    f"Cannot read {path}: a TIFF of {_tag(image, 258)} bits with each colour apart (planar). Save it "
+                    "with the colours of a pixel together (contiguous), or as 16-bit PNG."
+                )
             yield image
     except (ImageError, ConfigError):
         raise
@@ -202,16 +257,17 @@ def _check_size(image: Image.Image, path: Path) -> None:
         )
 
 
+def _tag(image: Any, number: int) -> int:
+    """A number that a TIFF's header tells (the first, of several), or what the specification has in its place. Any:
+    Pillow's class of TIFF files alone has tags."""
+    found = image.tag_v2.get(number, {258: 1, 277: 1, 284: 1}.get(number, -1))
+    return int(found[0] if isinstance(found, tuple) else found)
+
+
 def _rgb(image: Image.Image, path: Path) -> Bytes:
-    """Decode to uint8 RGB, by mode."""
+    """Decode to uint8 RGB, by mode, as stored."""
     if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageError(
-                f"Cannot read {path}: integers from {values.min()} to {values.max()}, expected 16-bit values, "
-                "0 to 65535. Save it as 8-bit PNG."
-            )
-        grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        grey = ((deep_grey(image, path).astype(np.uint32) + 128) // 257).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode == "F":
         values = np.asarray(image)

@@ -36,14 +36,16 @@ def offer_models(
     ConfigError where there is neither; else as `load` does where a model cannot be opened.
     """
     known = shipped()
-    named = list(dict.fromkeys([*sources, *sorted(known, key=lambda name: (name != DEFAULT, name))]))
+    wanted = [str(find_model(source)) for source in sources]
+    wanted += [str(known[name]) for name in sorted(known, key=lambda name: (name != DEFAULT, name))]
     found: dict[str, Offer] = {}
-    for source in named or [str(find_model())]:
-        restorer = load(source, device, precision, trust=trust)
+    for path in dict.fromkeys(wanted or [str(find_model())]):
+        restorer = load(path, device, precision, trust=trust)
         model = restorer.model
         restorer(np.zeros((64, 64, 3), np.uint8))
-        name = model.name if model.name not in found else source
-        path = str(known[source]) if source in known else source
+        name = model.name
+        if name in found:
+            name = f"{name} (shipped)" if Path(path) in known.values() else path
         picture = None if model.path is None else find_map(model.path)
         found[name] = Offer(name, restorer.tiler, about(model), picture, "" if picture else how_to_map(model, path))
     return found

@@ -74,9 +74,12 @@ def restore(
             jobs = find_jobs(
                 [str(source)], out or source.with_name(f"restored{source.suffix}"), mask=mask, difference=difference
             )
+            if jobs[0].target.exists() and not overwrite:  # of another image, for all that can be known
+                raise ConfigError(f"{jobs[0].target} is there already: name another file, or replace it: --overwrite.")
         else:
             jobs = find_jobs(files, out or Path("restored"), mask=mask, difference=difference)
         opened, tiler = _opened(model, chosen, trust, strength)
+        chosen = opened.device or chosen
         outcome = _Outcome(jobs, opened, chosen, quiet=json_, hidden=folder)
         interrupted = False
         try:
@@ -94,6 +97,8 @@ def restore(
     if not json_:
         where = "" if piped else outcome.place(out or Path("restored"))
         say(f"{outcome.sentence()} {where}".rstrip())
+        if outcome.count("skipped"):
+            say("Skipped is what lies there already, whatever model made it: --overwrite restores it again.")
     if outcome.count("failed") or outcome.count("left"):
         raise typer.Exit(1)
 
@@ -132,7 +137,7 @@ def _opened(source: str | None, device: str, trust: bool, strength: float) -> "t
     else:
         model = open_model(find_model(source), device=device, trust=trust)
     config = None if model.experiment is None else model.experiment.network
-    return model, tiler_for(model.restore, device, config, strength=strength)
+    return model, tiler_for(model.restore, model.device or device, config, strength=strength)
 
 
 def _run(jobs: "list[Job]", tiler: "Tiler", outcome: "_Outcome", overwrite: bool, quiet: bool) -> None:
@@ -146,7 +151,7 @@ def _run(jobs: "list[Job]", tiler: "Tiler", outcome: "_Outcome", overwrite: bool
         if job.is_done and not overwrite:
             outcome.add(Result(job, "skipped"))
         else:
-            waiting.append(job)
+            waiting.append(job if overwrite else job.of_what_is_missing())
     images = [job for job in waiting if not job.is_video]
     outcome.start()
     with progress_bar(quiet) as draw:

@@ -87,9 +87,9 @@ def export(
     steps = _Steps(progress, 2 + (len(SIZES) if size is None else 2))
     facts = _facts(model, whole, size)
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of ways of exporting, and of what is traced
-        if size is not None:
-            whole(torch.zeros(1, 3, *size))  # what a network keeps for a size is made now, not while it is traced
         try:
+            if size is not None:
+                whole(torch.zeros(1, 3, *size))  # what a network keeps for a size is made now, not while it is traced
             data, smallest = (_as_onnx if kind == "onnx" else _as_program)(whole, size, facts)
         except Exception as error:  # what cannot be traced ends in any error
             free = " with free sides: name one size with --size, or another network" if size is None else ""

@@ -63,6 +63,7 @@ def from_onnx(path: Path, device: str) -> Model:
         kind=_told("ONNX", size),
         content=hash_of_file(path),
         path=path,
+        device=None if set(wanted) <= set(session.get_providers()) else "cpu",
     )
 
 

@@ -21,7 +21,7 @@ class Model:
     `content` is a SHA-256 over the weights or the bytes of the file. Of our own checkpoints `experiment` is what
     trained it, `step` when, and `before` the experiments that it goes on from (None, -1 and none for others). `network`
     is the module behind `restore`, where it is one of ours, in evaluation mode on its device. `parameters` and
-    `content` are None where they cannot be known.
+    `content` are None where they cannot be known. `device` is where it runs, where that is not what was asked for.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Model:
     path: Path | None = None
     network: nn.Module | None = None
     before: tuple[Experiment, ...] = ()
+    device: str | None = None
 
     @property
     def lineage(self) -> tuple[Experiment, ...]:

@@ -3,7 +3,7 @@
 import glob
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unseen.errors import ConfigError, DataError
@@ -34,12 +34,14 @@ KEPT_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A file to restore, and the files that are made of it; `mask` and `difference` only where they are asked for."""
+    """A file to restore, and the files that are made of it; `mask` and `difference` only where they are asked for.
+    `kept` are those that are there already, and stay as they are."""
 
     source: Path
     target: Path
     mask: Path | None = None
     difference: Path | None = None
+    kept: frozenset[Path] = field(default=frozenset(), compare=False)
 
     @property
     def is_video(self) -> bool:
@@ -51,7 +53,11 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        return all(path.exists() for path in self.outputs)
+        return all(path.is_file() for path in self.outputs)
+
+    def of_what_is_missing(self) -> "Job":
+        """The same job, which writes over nothing."""
+        return replace(self, kept=frozenset(path for path in self.outputs if path.is_file()))
 
 
 def find_jobs(inputs: Iterable[str], out: Path, *, mask: bool = False, difference: bool = False) -> list[Job]:
@@ -89,20 +95,20 @@ def find_jobs(inputs: Iterable[str], out: Path, *, mask: bool = False, differenc
 
 def _found(inputs: list[str], out: Path) -> Iterable[tuple[Path, Path]]:
     """Every file, and its path below the output folder."""
-    inner = out.resolve()
+    inner = Path(os.path.realpath(out))  # Path.resolve ends with an error where links go in a circle
     for given in inputs:
         path = Path(given)
         if path.is_dir():
             # What was restored before is not an input.
-            repeated = path.resolve() in inner.parents
+            repeated = Path(os.path.realpath(path)) in inner.parents
             for found in _inside(path):
-                if not (repeated and inner in found.resolve().parents):
+                if not (repeated and inner in Path(os.path.realpath(found)).parents):
                     yield found, found.relative_to(path)
         elif glob.has_magic(given) and not path.exists():
             root = _fixed_part(path)
             found = [Path(name) for name in sorted(glob.glob(given, recursive=True))]
             files = [name for name in found if name.suffix.lower() in EXTENSIONS + VIDEOS and name.is_file()]
-            files = [name for name in files if inner not in name.resolve().parents]
+            files = [name for name in files if inner not in Path(os.path.realpath(name)).parents]
             if not files:
                 raise DataError(f"Nothing matches {given}: no image or video has such a name.")
             yield from ((name, name.relative_to(root)) for name in files)

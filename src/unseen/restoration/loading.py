@@ -16,12 +16,16 @@ from unseen.shipped import find_model
 
 Array = TypeVar("Array", bound=np.ndarray)
 
+OUTSIDE = 0.5
+"""How far floating point may lie outside of [0, 1] before it is taken for something else."""
+
 
 class ImageRestorer:
     """Restores an image and gives back the same kind. `model` is what is known of the model.
 
     - a tensor (b, 3, h, w) or (3, h, w), floating point in [0, 1]: at once, on the model's device, and back to its own;
-    - an array (h, w, 3), or (h, w) for grey: uint8, uint16, or floating point in [0, 1]; in tiles where it is large;
+    - an array (h, w, 3), or (h, w) for grey: uint8, uint16, or floating point in [0, 1]; in tiles where it is large
+      (floating point may lie a little outside, as after resizing: it is clipped);
     - a PIL image: grey stays grey, transparency is left as it is, other colours become RGB. It is taken as it is
       stored: `ImageOps.exif_transpose` it first if it lies on its side.
 
@@ -53,6 +57,8 @@ class ImageRestorer:
                 "(3, h, w). An array (h, w, 3) may be of 8 or 16 bits."
             )
         images = image if image.ndim == 4 else image[None]
+        if images.numel():
+            _check_range(*(float(value) for value in images.aminmax()))
         with torch.inference_mode():
             restored = self.model.restore(images.float()).clamp(0, 1).to(image.device, image.dtype)
         return restored.reshape(image.shape)
@@ -64,12 +70,21 @@ class ImageRestorer:
                 f"An array of {image.dtype}, {image.shape}: expected uint8, uint16 or floating point in [0, 1], "
                 "(h, w, 3) or (h, w). A batch is a tensor (b, 3, h, w)."
             )
+        if np.issubdtype(image.dtype, np.floating):
+            _check_range(float(image.min()), float(image.max()))
         stacked = image if image.ndim == 3 else image[..., None]
         return self.tiler.restore(stacked[None])[0].reshape(image.shape)
 
     def _picture(self, image: Image.Image) -> Image.Image:
         if image.mode.startswith("I"):
-            restored = Image.fromarray(self._array(np.asarray(image).astype(np.uint16)))
+            values = np.asarray(image)
+            if values.size and (values.min() < 0 or values.max() > np.iinfo(np.uint16).max):
+                raise ConfigError(
+                    f"An image of integers from {values.min()} to {values.max()}: expected 16 bits, 0 to 65535."
+                )
+            restored = Image.fromarray(self._array(values.astype(np.uint16)))
+        elif image.mode == "F":
+            restored = Image.fromarray(self._array(np.asarray(image)))
         else:
             grey = image.mode in ("1", "L", "LA", "La")
             clear = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
@@ -79,6 +94,14 @@ class ImageRestorer:
                 restored.putalpha(whole.getchannel("A"))
         restored.info = {name: value for name, value in image.info.items() if name != "transparency"}
         return restored
+
+
+def _check_range(low: float, high: float) -> None:
+    if not (low >= -OUTSIDE and high <= 1 + OUTSIDE):  # "not": also true of NaN
+        raise ConfigError(
+            f"Floating point from {low:g} to {high:g}: expected [0, 1]. Divide 8-bit values by 255, or give them as "
+            "uint8."
+        )
 
 
 def load(
@@ -93,4 +116,4 @@ def load(
     """
     model = open_model(find_model(source), device=device, precision=precision, trust=trust)
     config = None if model.experiment is None else model.experiment.network
-    return ImageRestorer(model, tiler_for(model.restore, device, config))
+    return ImageRestorer(model, tiler_for(model.restore, model.device or device, config))

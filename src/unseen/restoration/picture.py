@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
 from unseen.errors import ImageError
-from unseen.images import PEAK, cause_of, opened_image, to_bytes
+from unseen.images import PEAK, cause_of, deep_grey, opened_image, orientation_of, to_bytes, upright
 from unseen.restoration.png import read_chunks, write_png
 from unseen.restoration.tiff import own_tags, write_tiff
 
@@ -40,7 +40,7 @@ SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp", "BMP"
 DEEP = 65535
 """The largest 16-bit value."""
 
-_ORIENTATION = 0x0112
+_LAYERS = 37724
 
 
 @dataclass
@@ -65,22 +65,7 @@ class Picture:
 
     def upright(self, array: NDArray[Any]) -> NDArray[Any]:
         """A view of (h, w, ...) as it is looked at."""
-        match self.orientation:
-            case 2:
-                return array[:, ::-1]
-            case 3:
-                return array[::-1, ::-1]
-            case 4:
-                return array[::-1]
-            case 5:
-                return array.swapaxes(0, 1)
-            case 6:
-                return np.rot90(array, -1)
-            case 7:
-                return array[::-1, ::-1].swapaxes(0, 1)
-            case 8:
-                return np.rot90(array)
-        return array
+        return upright(array, self.orientation)
 
 
 def read_picture(path: str | Path) -> Picture:
@@ -104,9 +89,15 @@ def read_picture(path: str | Path) -> Picture:
         picture.pixels = pixels
         if what:
             notes.append(what)
-        exif = image.getexif()
-        picture.orientation = int(exif.get(_ORIENTATION, 1))
+        try:
+            exif = image.getexif()
+        except Exception as error:  # of many classes: it may hold anything
+            exif = Image.Exif()
+            notes.append(f"its EXIF is damaged ({error or type(error).__name__}), and does not say how to turn it")
+        picture.orientation = orientation_of(image)
         if picture.format == "TIFF":
+            if _LAYERS in exif:
+                notes.append("its layers are left out")
             try:
                 picture.exif = own_tags(exif)
             except Exception as error:  # of many classes: tags may hold anything
@@ -202,7 +193,9 @@ def encode(file: BinaryIO, picture: Picture, form: str) -> list[str]:
             _write_jpeg(file, layers[0], picture, same)
         case "WEBP":
             options: dict[str, Any] = (
-                {"quality": 95, "method": 4} if picture.options.get("lossy") else {"lossless": True}
+                {"quality": 95, "method": 4}
+                if picture.options.get("lossy")
+                else {"lossless": True, "exact": True}  # also the colours of what is transparent
             )
             options |= {name: value for name in ("exif", "xmp") if (value := picture.options.get(name)) is not None}
             if picture.exif and not same:
@@ -214,8 +207,10 @@ def encode(file: BinaryIO, picture: Picture, form: str) -> list[str]:
 
 
 def _is_deep_colour(image: Image.Image) -> bool:
-    """Whether Pillow would keep the upper bytes only."""
-    return any(";16" in _raw(tile) and not _raw(tile).startswith("I") for tile in getattr(image, "tile", []))
+    """Whether Pillow would keep the upper bytes only. Of CMYK they are all that is kept: it becomes RGB."""
+    return image.mode != "CMYK" and any(
+        ";16" in _raw(tile) and not _raw(tile).startswith("I") for tile in getattr(image, "tile", [])
+    )
 
 
 def _raw(tile: Any) -> str:
@@ -272,13 +267,7 @@ def _arrays(image: Image.Image, path: Path, deep: bool) -> tuple[NDArray[Any], N
     """Pixels and alpha, by mode, and what became of the colours, in words."""
     mode = image.mode
     if mode.startswith("I"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > DEEP:
-            raise ImageError(
-                f"Cannot read {path}: integers from {values.min()} to {values.max()}, expected 16-bit values, "
-                "0 to 65535. Save it as 16-bit PNG."
-            )
-        pixels, key = values.astype(np.uint16), image.info.get("transparency")
+        pixels, key = deep_grey(image, path), image.info.get("transparency")
         return pixels, None if key is None else np.where(pixels == key, 0, DEEP).astype(np.uint16), ""
     if mode == "F":
         values = np.array(image)
@@ -293,6 +282,9 @@ def _arrays(image: Image.Image, path: Path, deep: bool) -> tuple[NDArray[Any], N
         if mode in ("1", "L", "LA", "La", "RGB", "RGBA", "RGBX", "RGBa")
         else f"its {_NAMES.get(mode, mode)} became RGB"
     )
+    tile = next(iter(getattr(image, "tile", [])), None)
+    if image.format == "PPM" and tile is not None and isinstance(tile[3], tuple) and max(tile[3][1:], default=0) > PEAK:
+        what = "its 16 bits become 8: as PNG they would stay"
     grey = mode in ("1", "L", "LA", "La")
     # From a palette, or a transparent colour, by way of alpha; Pillow warns of other ways.
     if mode in ("LA", "La", "RGBA", "RGBa", "PA") or ("transparency" in image.info and not deep):

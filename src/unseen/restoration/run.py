@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unseen.errors import DataError, UnseenError
 from unseen.images import PEAK, image_size
 from unseen.restoration.jobs import Job
-from unseen.restoration.picture import Picture, is_full, read_picture, write_picture
+from unseen.restoration.picture import FORMATS, Picture, is_full, read_picture, write_picture
 from unseen.restoration.tiles import Tiler, as_floats, out_of_memory
 
 IN_FLIGHT = 50_000_000
@@ -184,13 +184,19 @@ def _stacked(pixels: NDArray[Any]) -> NDArray[Any]:
 def _write(job: Job, picture: Picture, restored: NDArray[Any]) -> list[str]:
     """Write what was restored, last of all: its presence says that all of the job is done."""
     before, after = picture.upright(picture.pixels), picture.upright(restored)
-    if job.mask is not None:
+    if job.mask is not None and job.mask not in job.kept:
         write_picture(job.mask, Picture(changed(before, after)))
-    if job.difference is not None:
+    if job.difference is not None and job.difference not in job.kept:
         write_picture(job.difference, Picture(removed(before, after)))
+    if job.target in job.kept:
+        return []
     # Let go of the input before the output is coded.
     picture.pixels = restored
-    return write_picture(job.target, picture)
+    lost = write_picture(job.target, picture)
+    named = FORMATS.get(job.source.suffix.lower())
+    if named not in (None, picture.format) and job.target.suffix == job.source.suffix:
+        lost.append(f"it is {picture.format}, and becomes what its name says, {named}")
+    return lost
 
 
 def changed(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]:

@@ -104,7 +104,7 @@ def restore_video(
                     copies, lost = _copies(reader, writer, video)
                     notes += lost
                     deep = _bits(first) > 8
-                    total, ended = _length(reader, video), 0.0
+                    total, ended, coded = _length(reader, video), 0.0, 0
                     for packet in reader.demux(video, *(stream for stream, _ in copies.values())):
                         if packet.dts is not None and packet.time_base is not None:
                             ended = max(ended, float((packet.dts + (packet.duration or 0)) * packet.time_base))
@@ -113,6 +113,7 @@ def restore_video(
                                 packet.stream = copies[packet.stream.index][1]
                                 writer.mux(packet)
                             continue
+                        coded += packet.dts is not None
                         frames: list[Any] = packet.decode()
                         for frame in frames:
                             if (frame.width, frame.height) != (first.width, first.height):
@@ -124,7 +125,7 @@ def restore_video(
                             count += 1
                             progress(count, max(total, count))
                     writer.mux(encoder.encode(None))
-                    _refuse_cut(source, reader, video, count, ended)
+                    _refuse_cut(source, reader, video, count, coded, ended)
                     progress(count, count)
             except av.FFmpegError as error:
                 raise _told(error, source, target, count) from error
@@ -234,13 +235,14 @@ def _length(reader: Any, video: Any) -> int:
     return round(reader.duration / 1e6 * float(video.average_rate)) if reader.duration and video.average_rate else 0
 
 
-def _refuse_cut(source: Path, reader: Any, video: Any, count: int, ended: float) -> None:
-    """A file that ends early is read without an error: what its header promises is counted."""
+def _refuse_cut(source: Path, reader: Any, video: Any, count: int, coded: int, ended: float) -> None:
+    """A file that ends early is read without an error: what its header promises is counted. These are the `coded`
+    pictures: of a clip that was cut without coding it anew, not all are shown."""
     if not count:
         raise ImageError(f"Cannot read {source}: it holds no frame that can be decoded.")
-    if video.frames and count < 0.98 * video.frames - 1:
+    if video.frames and coded < 0.98 * video.frames - 1:
         raise ImageError(
-            f"{source} is cut off or damaged: {count} frames could be read of the {video.frames} that its header tells "
+            f"{source} is cut off or damaged: {coded} frames could be read of the {video.frames} that its header tells "
             "of. Copy it again from where it came."
         )
     began, length = (reader.start_time or 0) / 1e6, (reader.duration or 0) / 1e6
