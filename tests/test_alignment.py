@@ -1,6 +1,7 @@
 """Alignment: known shifts come back, nothing gets worse, the clean image stays where it is."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ import torch
 from skimage.registration import phase_cross_correlation
 from torch import Tensor
 
+from unseen.degradations import mask_of
 from unseen.errors import ConfigError
 from unseen.evaluation.alignment import LIMIT, _grey, _subpixel, align, aligned, cropped, moved_by
 from unseen.evaluation.decoupled import check
 from unseen.evaluation.quality import mse
-from unseen.images import PEAK
+from unseen.evaluation.suites import PairSuite
+from unseen.images import PEAK, write_image
+from unseen.pair_folder import PairFolderConfig
 from unseen.types import Batch, Outcome
 
 SHIFTS = [(0.0, 0.0), (0.5, 0.25), (-2.3, 6.7), (-7.75, -4.0)]
@@ -170,3 +174,21 @@ def test_images_too_small_are_refused(photos: Tensor) -> None:
     for limit in (25, 0):
         with pytest.raises(ConfigError, match=r"64 x 64 pixels cannot be aligned .* Set a smaller limit"):
             align(photos, photos, limit=limit)
+
+
+def test_the_mask_of_pairs_that_are_aligned_is_that_of_the_aligned_ones(scene: Tensor, tmp_path: Path) -> None:
+    rainy = scene.clone()
+    rainy[..., 40:100, 60:64] = 1.0
+    shifted = displaced(rainy, 3, 2)
+    for name, degraded in (("straight", rainy), ("shifted", shifted)):
+        for kind, image in (("input", degraded), ("target", scene)):
+            write_image(tmp_path / name / kind / "a.png", image[0].clamp(0, 1).permute(1, 2, 0).numpy())
+    shares = []
+    for name in ("straight", "shifted"):
+        suite = PairSuite(name=name, pairs=PairFolderConfig(folder=str(tmp_path / name)), align=True)
+        ((_, batch),) = suite.batches()
+        scored = suite.scored(Outcome(batch, batch.degraded))
+        shares.append(float(scored.batch.mask.mean()))
+        assert torch.equal(scored.batch.mask, mask_of(scored.batch.degraded, scored.batch.clean))
+    assert shares[1] == pytest.approx(shares[0], abs=0.03)
+    assert float(batch.mask.mean()) > 5 * shares[0]  # without it everything would seem degraded

@@ -15,6 +15,7 @@ from unseen.balance.predict import Prediction
 from unseen.balance.record import Balance, Trial, read_balance
 from unseen.balance.search import params_of, search, worth
 from unseen.balance.space import ORDINARY, Params, Space, held_out
+from unseen.cli.balance import _wide, balance
 from unseen.degradations import Mixture, Rain, between, preset
 from unseen.errors import ConfigError, StudyError, TrainingError
 from unseen.experiment import Experiment
@@ -50,6 +51,18 @@ def test_of_a_mixture_half_of_the_kinds_are_held_out() -> None:
     inner, suites = held_out(preset("gaussian25"), preset("noises"))
     assert isinstance(inner, Mixture)
     assert [suite.degradation.outside(inner) for suite in suites if suite.degradation] == [("kind",)]
+
+
+@pytest.mark.parametrize("words", [("--degradation", "medium"), ("--degradation", "medium", "--scale", "0.5"), ()])
+def test_what_is_searched_within_has_the_sizes_of_what_is_trained_on(words: tuple[str, ...]) -> None:
+    scale = 1.0 if words == ("--degradation", "medium") else 0.5
+    given = float(words[3]) if len(words) == 4 else None
+    assert _wide(None, preset("medium", scale), given) == preset("wide", scale)
+
+
+def test_what_lies_beyond_the_widest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not lie within what is searched"):
+        balance(degradation="medium", scale=1.0, within="small", out=tmp_path, set_=[])
 
 
 @pytest.mark.parametrize(

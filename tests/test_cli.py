@@ -256,6 +256,48 @@ def test_evaluate_tells_of_every_suite_with_baselines_beside(unseen: Run, traine
     assert set(rows.image) == {"3.png"}  # the first one held out
 
 
+def test_each_model_gets_its_own_sentence_and_what_is_typed_goes_before_what_is_listed(
+    unseen: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "suites.yaml").write_text("crop: 48\nlimit: 2\nscale: 1\nsuites: [steep]\n")
+    words = ("evaluate", "identity", "median", "box", "--on", "suites.yaml", "--crop", "32", "--limit", "1", "--json")
+    told = unseen(*words, "--rows", "rows.parquet")
+    assert told.code == 0, told.err
+    for model in told.json["models"]:
+        assert model["sentence"].startswith(f"{model['name']} "), model
+    found = read_rows(tmp_path / "rows.parquet")
+    assert found["image"].nunique() == 1
+    assert found[found["metric"] == "values"]["value"].max() <= 3 * 32 * 32
+
+
+def test_what_was_seen_before_fine_tuning_is_not_judged_on(unseen: Run, photographs: Path, tmp_path: Path) -> None:
+    shutil.copytree(photographs, tmp_path / "first")
+    for number in range(4):
+        write_image(tmp_path / "second" / f"{number}.png", np.random.default_rng(number + 9).random((48, 48, 3)))
+    quick = (*TINY, "--set", "recipe.steps=2", "--json")
+    one = unseen("train", "--backgrounds", "first", *quick, "--set", "recipe.snapshots=[1]")
+    start = Path(one.json["checkpoint"]).parent / "snapshots" / "1.safetensors"
+    two = unseen("train", "--backgrounds", "second", *quick, "--set", f"start_from={start}")
+    shutil.copytree(photographs, tmp_path / "elsewhere")  # the same images, by content alone
+    for folder, said in (("first", "was trained on"), ("elsewhere", "test images are among")):
+        told = unseen("evaluate", two.json["checkpoint"], "--images", folder, "--on", "steep", "--crop", "32")
+        assert told.code in (1, 2) and said in told.err, told.err
+    start.rename(tmp_path / "alone.safetensors")  # far from its fingerprints: they are made from the images again
+    three = unseen("train", "--backgrounds", "second", *quick, "--set", "start_from=alone.safetensors", "--seed", "3")
+    shutil.rmtree(tmp_path / "first")
+    told = unseen("evaluate", three.json["checkpoint"], "--images", "elsewhere", "--on", "steep", "--crop", "32")
+    assert told.code in (1, 2) and "test images are among" in told.err
+
+
+def test_shipped_weights_are_judged_without_the_data_they_were_trained_on(
+    unseen: Run, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UNSEEN_DATA", raising=False)
+    told = unseen("evaluate", "rain", "--images", photographs, "--on", "steep", "--crop", "32", "--json")
+    assert told.code == 0, told.err
+    assert told.json["models"][0]["leaks"] is None
+
+
 def test_evaluate_prints_a_table(unseen: Run, trained: Path) -> None:
     told = unseen("evaluate", trained, "--on", "seen", "--on", "clean", "--limit", "1")
     assert told.code == 0, told.err

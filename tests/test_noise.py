@@ -436,7 +436,9 @@ def test_parts_draw_independently() -> None:
     [(("poisson", "noise-chain"), "noise"), (("medium", "steep"), "rain"), (("medium", "poisson"), "mixture")],
 )
 def test_a_mixture_belongs_to_the_family_of_its_parts(parts: tuple[str, ...], family: str) -> None:
-    assert Mixture(parts=tuple(preset(name) for name in parts)).family == family
+    mixture = Mixture(parts=tuple(preset(name) for name in parts))
+    assert mixture.family == family
+    assert mixture.color == ("y" if family == "rain" else "rgb")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from PIL import Image
 from unseen.report.answer import answer
 from unseen.report.page import write_report
 from unseen.report.printed import headline_table, suites_table
-from unseen.report.tables import MEAN, tabulate
+from unseen.report.tables import MEAN, MEAN_SEEN, best_is_clear, tabulate
 from unseen.rows import COLUMNS
 from unseen.study.record import CellRecord, StudyRecord, SuiteRecord
 
@@ -429,6 +429,34 @@ def test_other_shapes_of_study_have_a_report(change, said, tmp_path):
     text = Page(write_report(made, tmp_path).read_text(encoding="utf-8")).text
     assert said in text
     assert "judged at the end of training only" in text
+
+
+def test_several_seen_suites_are_read_by_their_mean(record):
+    two = tuple(dataclasses.replace(suite, group="seen") if suite.name == "thick" else suite for suite in SUITES)
+    tables = tabulate(dataclasses.replace(record, suites=two))
+    assert len(tables.seen) == 2 and tables.on_seen == MEAN_SEEN
+    for setting in tables.settings:
+        each = [tables.of(setting.name, suite, "gain_rgb").mean for suite in tables.seen]
+        line = tables.headlines[setting.name]
+        assert line.seen.mean == pytest.approx(sum(each) / 2)
+        assert line.gap.mean == pytest.approx(line.seen.mean - line.unseen.mean)
+    said = answer(tables)
+    assert "on the mean over two seen suites" in said.gain[0]
+    assert "not judged along training" not in said.training[0]
+
+
+def test_where_each_saw_something_else_only_gains_are_compared(record):
+    varied = tuple(dataclasses.replace(s, varies=True) if s.group == "seen" else s for s in SUITES)
+    plain, tables = tabulate(record), tabulate(dataclasses.replace(record, suites=varied))
+    (seen,) = tables.seen
+    assert plain.of("identity", seen, "psnr_rgb").defined and not tables.of("identity", seen, "psnr_rgb").defined
+    assert not tables.headlines["median"].seen.defined and not tables.headlines["median"].gap.defined
+    names = [setting.name for setting in tables.settings]
+    assert all(best_is_clear(tables, names, seen, quantity) is None for quantity in ("psnr_rgb", "residual"))
+    (found,) = answer(tables).comparisons
+    assert found is not None
+    gain = tables.difference(found.best.name, found.reference.name, seen, "gain_rgb")
+    assert found.seen == gain and "what each was trained on" in answer(tables).gain[0]
 
 
 def test_without_seen_clean_or_a_curve_there_is_a_report(record, tmp_path):

@@ -160,7 +160,8 @@ class BackgroundsConfig(Frozen):
             return any(self.shares_images_with(part) for part in other.parts)
         if self.source != other.source:
             folders = _is_folder(self) and _is_folder(other)
-            if not folders or expanded(self.source).resolve() != expanded(other.source).resolve():
+            place = _place(self.source) if folders else None
+            if place is None or place != _place(other.source):
                 return False
         if {self.part, other.part} == {"train", "validation"} and self.validation == other.validation:
             return _is_folder(self) and self.holdout != other.holdout
@@ -413,6 +414,14 @@ def _pool(config: BackgroundsConfig) -> list[_Entry]:
 def _side(config: BackgroundsConfig) -> Literal["train", "test"]:
     """Of the images there are, those that may be looked at while training, or those that may not."""
     return "test" if config.part == "test" else "train"
+
+
+def _place(source: str) -> Path | None:
+    """Where a folder lies; None where its path uses a variable that is not set: then it is on no folder here."""
+    try:
+        return expanded(source).resolve()
+    except ConfigError:
+        return None
 
 
 def expanded(source: str) -> Path:

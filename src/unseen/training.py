@@ -33,7 +33,7 @@ from unseen.errors import CheckpointError, ConfigError, TrainingError, UnseenErr
 from unseen.experiment import Experiment, Recipe, resolve
 from unseen.networks import build
 from unseen.regularisation import Regulariser
-from unseen.training_images import remember
+from unseen.training_images import SNAPSHOTS, remember
 
 if TYPE_CHECKING:  # imported where it is used: that takes longer than planning a study
     from lightning_fabric import Fabric
@@ -227,7 +227,7 @@ def train(
                 if progress is not None:
                     progress(done, mean)
             if done in recipe.snapshots and fabric.is_global_zero:
-                snapshot = folder / "snapshots" / f"{done}.safetensors"
+                snapshot = folder / SNAPSHOTS / f"{done}.safetensors"
                 checkpoints.save_network(snapshot, weights(), experiment, done, before)
                 if watch is not None and done < recipe.steps and not watch(done, snapshot):
                     save(done)

@@ -4,18 +4,22 @@ They lie beside the weights (`fingerprints.safetensors`), some hundred bytes an 
 images themselves are at hand.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from unseen.backgrounds import Backgrounds
+from unseen.checkpoints import load_checkpoint
 from unseen.errors import UnseenError
 from unseen.experiment import Experiment
 from unseen.leaks import Fingerprints, fingerprints, joined, load_fingerprints, save_fingerprints
 from unseen.pair_folder import PairFolder
 
 FILE = "fingerprints.safetensors"
+
+SNAPSHOTS = "snapshots"
+"""The folder of a run in which the weights along its training lie."""
 
 
 def clean_images(experiment: Experiment, backgrounds: Backgrounds | None = None) -> Iterator[tuple[str, np.ndarray]]:
@@ -35,23 +39,24 @@ def remember(experiment: Experiment, folder: Path, backgrounds: Backgrounds | No
     """Write the fingerprints of what is trained on to a run's folder, unless they are there."""
     if (folder / FILE).is_file():
         return
-    prints = fingerprints(clean_images(experiment, backgrounds))
+    prints = [fingerprints(clean_images(experiment, backgrounds))]
     if experiment.start_from is not None:  # what it was trained on before, it has seen too
-        earlier = _home(Path(experiment.start_from)) / FILE
-        if earlier.is_file():
-            prints = joined([prints, load_fingerprints(earlier)])
-    save_fingerprints(folder / FILE, prints)
+        start = load_checkpoint(experiment.start_from)
+        earlier = training_fingerprints(start.lineage, start.path.parent)
+        if earlier is None:
+            return  # what is not known of in part is not known: none is better than half
+        prints.append(earlier)
+    save_fingerprints(folder / FILE, joined(prints))
 
 
-def _home(checkpoint: Path) -> Path:
-    return checkpoint if checkpoint.is_dir() else checkpoint.parent
-
-
-def training_fingerprints(experiment: Experiment, folder: Path) -> Fingerprints | None:
-    """Those of a run's folder, or made from the images themselves; None where neither is on this machine."""
-    if (folder / FILE).is_file():
-        return load_fingerprints(folder / FILE)
+def training_fingerprints(lineage: Sequence[Experiment], folder: Path) -> Fingerprints | None:
+    """Those of all images that a checkpoint in `folder` has been trained on, its own experiment the last of `lineage`:
+    those of the run's folder, or made from the images themselves. None where neither is on this machine."""
+    home = folder.parent if folder.name == SNAPSHOTS else folder
+    if (home / FILE).is_file():
+        return load_fingerprints(home / FILE)
     try:
-        return fingerprints(clean_images(experiment))
+        each = {(one.content, one.pairs_content): one for one in lineage}  # stages often share their images
+        return joined([fingerprints(clean_images(experiment)) for experiment in each.values()])
     except UnseenError:
         return None

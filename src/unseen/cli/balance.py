@@ -28,7 +28,7 @@ def balance(
         Path | None, typer.Option(help="Folder of clean images (default: the embedded ones).")
     ] = None,
     degradation: Annotated[str | None, typer.Option(help="A named degradation to train on, e.g. medium.")] = None,
-    scale: Annotated[float | None, typer.Option(help="Multiplies its sizes in pixels: streaks, kernels.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Multiplies the sizes, in pixels, of named degradations.")] = None,
     within: Annotated[
         str | None, typer.Option(help="The widest that may be trained on: a name, or YAML of a degradation.")
     ] = None,
@@ -63,7 +63,13 @@ def balance(
             raise ConfigError(f"There is no degradation called {degradation!r}. Known: {', '.join(preset_names())}.")
         options["degradation"] = {"preset": degradation, **({} if scale is None else {"scale": scale})}
     experiment = read_experiment(config, options, set_)
-    space = _space(experiment, _wide(within, experiment.degradation, scale), steps)
+    wide = _wide(within, experiment.degradation, scale)
+    if not experiment.degradation.within(wide):
+        raise ConfigError(
+            f"What is trained on does not lie within what is searched: {experiment.degradation.describe()} reaches "
+            f"beyond {wide.describe()}. Name a wider one with --within (sizes are in pixels: is --scale the same?)."
+        )
+    space = _space(experiment, wide, steps)
     if predict:
         _predict(space, out, json_)
         return
@@ -94,8 +100,10 @@ def _wide(within: str | None, narrow: "Degradation", scale: float | None) -> "De
             raise ConfigError(f"Name what to search within (--within): there is no default for {narrow.describe()}.")
         within = WITHIN[narrow.family]
     if within in preset_names():
-        small = narrow.sizes and scale is None  # the package's default rain is half as large
-        return preset(within, 0.5 if small and narrow.family == "rain" else scale or 1.0)
+        if scale is not None:
+            return preset(within, scale)
+        sizes = [preset(within, size) for size in (1.0, 0.5)]  # as is, or as the package's default rain
+        return next((wide for wide in sizes if narrow.within(wide)), sizes[0])
     if not Path(within).is_file():
         raise ConfigError(
             f"--within names {within!r}: neither a file nor a named degradation. Known: {', '.join(preset_names())}."

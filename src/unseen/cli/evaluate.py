@@ -13,13 +13,15 @@ from unseen.cli.app import Json, app, progress_bar, say, show
 from unseen.errors import ConfigError
 
 if TYPE_CHECKING:
+    import pandas
+
     from unseen.backgrounds import BackgroundsConfig
     from unseen.degradations import AnyDegradation
     from unseen.evaluation.restored import RestoredFolder
     from unseen.evaluation.suites import Judge
     from unseen.experiment import Experiment
     from unseen.pair_folder import PairFolderConfig
-    from unseen.results import ModelInfo
+    from unseen.results import ModelInfo, Result
     from unseen.types import Restorer
 
 FOREIGN = ("medium", "unseen-rain", "clean")
@@ -83,10 +85,14 @@ def evaluate(
             help="A suite that models from elsewhere were trained on, or none; repeatable. All others are unseen."
         ),
     ] = None,
-    scale: Annotated[float, typer.Option(help="Multiplies the sizes, in pixels, of named degradations.")] = 0.5,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Multiplies the sizes, in pixels, of named degradations.", show_default="0.5"),
+    ] = None,
     crop: Annotated[
-        int, typer.Option(help="Centre crop of images under synthetic suites, pixels a side.", min=1)
-    ] = 256,
+        int | None,
+        typer.Option(help="Centre crop of images under synthetic suites, pixels a side.", min=1, show_default="256"),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many images of each suite.", min=1)] = None,
     color: Annotated[str, typer.Option(help="What PSNR is read on for folders of pairs: y or rgb.")] = "y",
     border: Annotated[int, typer.Option(help="Pixels at each side of pairs that are not scored.", min=0)] = 0,
@@ -110,9 +116,7 @@ def evaluate(
 
     from unseen.backgrounds import Backgrounds
     from unseen.evaluation.benchmark import Benchmark, worst_images
-    from unseen.report.comparison import compare
-    from unseen.report.sentences import sentence
-    from unseen.report.verdict import write_verdict
+    from unseen.report.verdict import sentences, write_verdict
     from unseen.results import write_result
     from unseen.rows import write_rows
 
@@ -173,14 +177,13 @@ def evaluate(
                     pictures.append(picture)
                     draw("pictures", len(pictures), total, picture.suite)
             draw("pictures", total, total, "")
-    everything = pandas.concat(tables, ignore_index=True)
+    everything = pandas.concat(_told_apart(results, tables), ignore_index=True)
     everything = everything.drop_duplicates(["experiment", "step", "suite", "image", "metric"], ignore_index=True)
     if rows is not None:
         write_rows(everything, rows)
     if out is not None:
         page = write_verdict(results, pictures, out)
-    found_out = compare(results)
-    said = [sentence(found_out, entrant.label) for entrant in found_out.entrants]
+    said = sentences(results)
     if json_:
         show(_as_json(candidates, results, everything, said, page))
         return
@@ -191,6 +194,17 @@ def evaluate(
     if page is not None:
         say("The page:")
         print(page.resolve())
+
+
+def _told_apart(results: "list[Result]", tables: "list[pandas.DataFrame]") -> "list[pandas.DataFrame]":
+    """The rows, with "seen" named after its model where models have seen different things: its baselines are too."""
+    seen = {suite.content for result in results for suite in result.suites if suite.name == "seen"}
+    if len(seen) < 2:
+        return tables
+    return [
+        table.assign(suite=table["suite"].replace("seen", f"seen by {result.model.name}"))
+        for result, table in zip(results, tables, strict=True)
+    ]
 
 
 def _candidates(models: list[str], restored: list[Path], device: str, trust: bool) -> list[Candidate]:
@@ -249,8 +263,8 @@ def _judge(
     candidates: list[Candidate],
     on: list[str] | None,
     images: Path | None,
-    scale: float,
-    crop: int,
+    scale: float | None,
+    crop: int | None,
     limit: int | None,
     convention: dict[str, Any],
 ) -> "tuple[Judge, BackgroundsConfig | None]":
@@ -262,7 +276,7 @@ def _judge(
 
     ours = [candidate for candidate in candidates if candidate.trained is not None]
     own = len(candidates) == len(ours) == 1
-    raw: dict[str, Any] = {"scale": scale, "crop": crop, "limit": limit}
+    raw: dict[str, Any] = {"scale": 0.5, "crop": 256}
     entries: list[Any] = []
     for name in on or (_everything(ours[0]) if own else FOREIGN):
         if name.endswith((".yaml", ".yml")):
@@ -276,13 +290,15 @@ def _judge(
             entries.append({"name": _suite_name(folder), "pairs": {"folder": str(folder)}, **convention})
         else:
             entries.append(name)
+    given = {"scale": scale, "crop": crop, "limit": limit}
+    raw |= {key: value for key, value in given.items() if value is not None}  # what is typed goes before what is listed
     judge: Judge = checked(Judge, {**raw, "suites": entries}, "the evaluation")
     if "seen" in judge.suites and len(ours) < len(candidates):
         raise ConfigError(
             'Models from elsewhere do not tell what they have "seen". Name suites with --on, e.g. medium, and say '
             "which of them they were trained on with --seen."
         )
-    if not any(isinstance(suite, Suite) for suite in judge.resolve(Rain.preset("medium", scale))):
+    if not any(isinstance(suite, Suite) for suite in judge.resolve(Rain.preset("medium", judge.scale))):
         return judge, None
     if images is not None:
         config = BackgroundsConfig(source=str(images))
@@ -299,9 +315,8 @@ def _judge(
             )
         config = trained.backgrounds.tests()
     for candidate in ours:
-        experiment = candidate.experiment
-        assert experiment is not None
-        if experiment.backgrounds.shares_images_with(config):
+        met = [experiment.backgrounds for experiment in candidate.lineage if experiment.synthetic]
+        if any(backgrounds.shares_images_with(config) for backgrounds in met):
             raise ConfigError(
                 f"{', '.join(one.source for one in config.sources)} holds the images {candidate.info.name} was "
                 "trained on: what it does to them says "
@@ -345,7 +360,7 @@ def _leaks(candidate: Candidate, benchmark: Any, allowed: bool) -> tuple[Any, tu
 
     if candidate.experiment is None or candidate.path is None:
         return None, ()
-    trained = training_fingerprints(candidate.experiment, candidate.path.parent)
+    trained = training_fingerprints(candidate.lineage, candidate.path.parent)
     if trained is None:
         say(f"{candidate.info.name}: its training images are not on this machine, so leaks were not looked for.")
         return None, ("The training images were not at hand: leaks were not looked for.",)

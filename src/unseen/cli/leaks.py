@@ -167,7 +167,7 @@ def _trained_on(path: Path, what: str) -> _Side:
         prints = load_fingerprints(path)
     else:
         checkpoint = load_checkpoint(path)
-        found = training_fingerprints(checkpoint.experiment, checkpoint.path.parent)
+        found = training_fingerprints(checkpoint.lineage, checkpoint.path.parent)
         if found is None:
             sources = ", ".join(one.source for one in checkpoint.experiment.backgrounds.sources)
             raise DataError(

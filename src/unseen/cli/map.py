@@ -179,7 +179,7 @@ def _leaks(model: "Model", images: "Backgrounds", allowed: bool) -> tuple[str, .
 
     if model.experiment is None or model.path is None:
         return ()
-    trained = training_fingerprints(model.experiment, model.path.parent)
+    trained = training_fingerprints(model.lineage, model.path.parent)
     if trained is None:
         say(f"{model.name}: its training images are not on this machine, so leaks were not looked for.")
         return ("The training images were not at hand: leaks were not looked for.",)

@@ -94,7 +94,7 @@ def check(
         shots=tuple(
             Shot(title, one.suite, one.before, one.after, one.clean) for title, one in zip(titles, drawn, strict=True)
         ),
-        command=f"unseen prior check {prior} --on {on}",
+        command=shlex.join(["unseen", *sys.argv[1:]]),
     )
     page, said = write_prior(found, out), sentences(found)
     if json_:

@@ -123,6 +123,7 @@ def between(start: Degradation, end: Degradation, share: float) -> Degradation:
             fields[name] = one + share * (other - one)
         else:
             fields[name] = one if share < 0.5 else other
+    fields["name"] = start.name if start.name == end.name else ""  # neither of the two
     return type(end).model_construct(**fields)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from unseen.degradations.base import Degradation
+from unseen.degradations.base import Color, Degradation
 from unseen.ranges import Range
 from unseen.seeding import generator
 from unseen.types import Batch, Images
@@ -99,6 +99,11 @@ class Mixture(Degradation):
         """That of its parts, where they are all of one; else "mixture"."""
         families = {part.family for part in self.parts}
         return families.pop() if len(families) == 1 else "mixture"
+
+    @property
+    def color(self) -> Color:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of its parts, where they are all of one; else "rgb"."""
+        return "y" if all(part.color == "y" for part in self.parts) else "rgb"
 
     def describe(self) -> str:
         """Its name and its parts, in words."""

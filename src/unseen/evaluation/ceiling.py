@@ -77,7 +77,7 @@ def ceiling(
             nothing = torch.zeros_like(batch.mask)
             itself = Batch(degraded=batch.degraded, clean=batch.degraded, layer=nothing, mask=nothing)
             for experiment, pairs in ((RECONSTRUCTION, itself), (RESTORATION, batch)):
-                values = atoms(Outcome(pairs, restored), bands=True)
+                values = atoms(suite.scored(Outcome(pairs, restored)), bands=True)
                 found = {key: value.numpy() for key, value in values.items()}
                 parts.append(rows_of(found, experiment, -1, suite.name, names))
             if progress is not None:

@@ -1,5 +1,6 @@
 """Suites: named, deterministic tests: a degradation laid over test images, the same every time, or pairs on disk."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from unseen.images import PEAK
 from unseen.pair_folder import PairFolder, PairFolderConfig
 from unseen.ranges import Frozen
 from unseen.seeding import generator
-from unseen.types import Batch, Images, Outcome
+from unseen.types import Batch, Images, Layers, Outcome
 
 Color = Literal["y", "rgb"]
 
@@ -184,7 +185,7 @@ class PairSuite(Frozen):
             mask = mask_of(degraded, clean)
             if len(arrays) > 2:
                 mask = torch.from_numpy(np.stack(arrays[2])).unsqueeze(1).float()
-            layer = (degraded - clean).amax(1, keepdim=True).clamp_(min=0)
+            layer = layer_of(degraded, clean)
             yield names, Batch(degraded=degraded, clean=clean, layer=layer, mask=mask)
 
     def _read(self, folder: PairFolder, index: int) -> tuple[np.ndarray, ...]:
@@ -201,11 +202,20 @@ class PairSuite(Frozen):
         """What is scored of an outcome: aligned, and without its border."""
         if self.align:
             outcome, _ = aligned(outcome)
+            if not self.open().has_masks:  # what was estimated from pairs that did not fit is estimated anew
+                batch = outcome.batch
+                mask, layer = mask_of(batch.degraded, batch.clean), layer_of(batch.degraded, batch.clean)
+                outcome = Outcome(dataclasses.replace(batch, mask=mask, layer=layer), outcome.restored)
         made = self.exported()
         return inside(outcome, self.border + (0 if made is None else made.border))
 
 
 AnySuite = Suite | PairSuite
+
+
+def layer_of(degraded: Images, clean: Images) -> Layers:
+    """What was added, as far as a pair tells: the largest difference of a channel, at least 0."""
+    return (degraded - clean).amax(1, keepdim=True).clamp_(min=0)
 
 
 def inside(outcome: Outcome, border: int) -> Outcome:

@@ -89,6 +89,11 @@ class PairFolder:
     def __len__(self) -> int:
         return len(self._pairs)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether masks lie beside the images."""
+        return any(pair.mask is not None for pair in self._pairs)
+
     def size(self, index: int) -> tuple[int, int]:
         """(h, w) of both images of a pair, in pixels, from the headers."""
         return self._sized[index]

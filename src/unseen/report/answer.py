@@ -17,8 +17,9 @@ _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 class Comparison:
     """The best value on the curve axis against ordinary training, within one series.
 
-    Where ordinary training is itself the best, `best` is the one after it. `unseen` and `seen` are differences in
-    PSNR (RGB), seed by seed; `overlap` is whether the two intervals over seeds do (None: there are none).
+    Where ordinary training is itself the best, `best` is the one after it. `unseen` and `seen` are differences in PSNR
+    (RGB), seed by seed, `seen` in gain where each was trained on something else; `overlap` is whether the two intervals
+    over seeds do (None: there are none).
     """
 
     best: Setting
@@ -98,14 +99,13 @@ def compare(tables: Tables, series: str) -> Comparison | None:
         return None
     best = max(others, key=lambda setting: tables.of(setting.name, MEAN, QUANTITY).mean)
     mine, theirs = (tables.of(setting.name, MEAN, QUANTITY) for setting in (best, reference))
-    seen = tables.seen[0] if len(tables.seen) == 1 else ""
     return Comparison(
         best=best,
         reference=reference,
         tried=len(known),
         reference_wins=theirs.mean >= mine.mean,
         unseen=tables.difference(best.name, reference.name, MEAN, QUANTITY),
-        seen=tables.difference(best.name, reference.name, seen, QUANTITY),
+        seen=tables.difference(best.name, reference.name, tables.on_seen, "gain_rgb" if tables.varying else QUANTITY),
         change=tables.headlines[best.name].change,
         overlap=mine.overlaps(theirs),
     )
@@ -150,11 +150,10 @@ def _gain(tables: Tables, series: str, found: Comparison | None) -> str:
         numbers += f" and {signed(100 * found.change.mean, 1)} % generalisation error"
     if found.unseen.has_interval:
         numbers += f" (in brackets 95 % intervals over {count(seeds, 'seed')})"
-    seen = (
-        f", beside {with_interval(found.seen)} on the seen suite"
-        if found.seen.defined
-        else ", with no seen suite beside"
-    )
+    where = "the seen suite" if len(tables.seen) == 1 else f"the mean over {count(len(tables.seen), 'seen suite')}"
+    if tables.varying:
+        where = "what each was trained on (the difference of two gains)"
+    seen = f", beside {with_interval(found.seen)} on {where}" if found.seen.defined else ", with no seen suite beside"
     if found.reference_wins:
         head = (
             f"Of the {count(found.tried, 'value')} tried for the {axis_title(tables.curve)}, none does better than "
@@ -231,8 +230,7 @@ def _plain(value: float) -> str:
 def blindings(tables: Tables, setting: Setting) -> list[Blinding]:
     """One per unseen suite that has a removal ratio along training."""
     found = []
-    seen = tables.seen[0] if len(tables.seen) == 1 else ""
-    seen_curve = dict(tables.along.get((setting.name, seen, QUANTITY), []))
+    seen_curve = dict(tables.along.get((setting.name, tables.on_seen, QUANTITY), []))
     for suite in tables.unseen:
         curve = tables.along.get((setting.name, suite, "removal_ratio"), [])
         if len(curve) < 2 or not {step for step, _ in curve} <= set(seen_curve):
@@ -240,7 +238,7 @@ def blindings(tables: Tables, setting: Setting) -> list[Blinding]:
         last_step, last = curve[-1]
         from_step, highest = max(curve, key=lambda point: point[1].mean)
         fall = _change(tables, setting.name, suite, "removal_ratio", from_step, last_step)
-        rise = _change(tables, setting.name, seen, QUANTITY, from_step, last_step)
+        rise = _change(tables, setting.name, tables.on_seen, QUANTITY, from_step, last_step)
         falls = fall.high < 0 if fall.has_interval else fall.seeds == 1 and fall.mean < 0
         rises = rise.low > 0 if rise.has_interval else rise.seeds == 1 and rise.mean > 0
         before, after = seen_curve[from_step].mean, seen_curve[last_step].mean
@@ -262,6 +260,10 @@ def _training(tables: Tables, series: str, found: Comparison | None) -> str:
         return "Nothing can be said yet about what happens along training."
     curves = blindings(tables, setting)
     who = ordinary(setting) if setting.is_reference else f"training ({setting.label})"
+    if not curves and any(name == setting.name for name, *_ in tables.along):
+        return (
+            "Whether the networks grow blind along training cannot be told here: it takes a seen and an unseen suite."
+        )
     if not curves:
         return "The networks were not judged along training, so whether they grow blind with it is not known."
     noise = " beyond the noise of the seeds" if curves[0].rise.has_interval else " (one seed: noise is not known)"

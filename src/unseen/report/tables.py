@@ -19,6 +19,9 @@ from unseen.study.record import BASELINES, CellRecord, StudyRecord, SuiteRecord
 MEAN = "mean of unseen"
 """Stands in the place of a suite: the mean over every unseen suite, each counting the same."""
 
+MEAN_SEEN = "mean of seen"
+"""The same over seen suites, where there are several."""
+
 SEED = "seed"
 
 LEVEL = 0.95
@@ -127,6 +130,16 @@ class Tables:
         return tuple(setting for setting in self.settings if setting.series == series)
 
     @property
+    def on_seen(self) -> str:
+        """What stands for what was seen: the one seen suite, the mean over several, or "" where there is none."""
+        return (*self.seen, "")[0] if len(self.seen) < 2 else MEAN_SEEN
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """Suites that differ from cell to cell (what each was trained on): of these only gains can be compared."""
+        return tuple(suite.name for suite in self.record.suites if suite.varies)
+
+    @property
     def finished(self) -> int:
         return sum(cell.rows is not None for cell in self.record.cells)
 
@@ -206,8 +219,9 @@ def _all_rows(record: StudyRecord) -> pd.DataFrame:
         for index, cell in enumerate(record.cells)
         if cell.rows is not None and len(cell.rows)
     ]
-    if len(record.baselines):
-        parts.append(record.baselines)
+    if len(record.baselines):  # judged on what the first cell saw; where others saw other things, it says nothing
+        varying = [suite.name for suite in record.suites if suite.varies]
+        parts.append(record.baselines[~record.baselines["suite"].isin(varying)])
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(rows.COLUMNS))
 
 
@@ -220,12 +234,15 @@ def _common_images(long: pd.DataFrame) -> pd.DataFrame:
     return long.merge(kept, on=["experiment", "suite", "image"])
 
 
-def _with_mean(summary: pd.DataFrame, unseen: Sequence[str]) -> pd.DataFrame:
-    """The summary with a further suite, MEAN. Without it where one of the unseen suites was never judged."""
-    if summary.empty or not unseen or not set(unseen) <= set(summary["suite"]):
-        return summary
-    means = rows.mean_over(summary, unseen).drop(columns="suites").assign(suite=MEAN)
-    return pd.concat([summary, means[means[list(rows.QUANTITIES)].notna().any(axis=1)]], ignore_index=True)
+def _with_means(summary: pd.DataFrame, groups: dict[str, tuple[str, ...]]) -> pd.DataFrame:
+    """The summary with further suites: MEAN, and where several are seen MEAN_SEEN. Without one of which a suite was
+    never judged."""
+    found = [summary]
+    for name, suites in ((MEAN, groups["unseen"]), (MEAN_SEEN, groups["seen"] if len(groups["seen"]) > 1 else ())):
+        if suites and set(suites) <= set(summary["suite"]):
+            means = rows.mean_over(summary, suites).drop(columns="suites").assign(suite=name)
+            found.append(means[means[list(rows.QUANTITIES)].notna().any(axis=1)])
+    return pd.concat(found, ignore_index=True) if len(found) > 1 else summary
 
 
 def tabulate(record: StudyRecord) -> Tables:
@@ -240,7 +257,7 @@ def tabulate(record: StudyRecord) -> Tables:
     owner = {str(index): setting.name for setting in settings for index in setting.finished}
     seeds = {str(index): seed_of(cell) for index, cell in enumerate(record.cells)}
 
-    final_mean = _with_mean(final, groups["unseen"])
+    final_mean = _with_means(final, groups)
     each: dict[tuple[str, str, str], dict[str, float]] = {}
     for line in final_mean.to_dict("records"):
         key = str(owner.get(line["experiment"], line["experiment"]))
@@ -249,7 +266,7 @@ def tabulate(record: StudyRecord) -> Tables:
                 each.setdefault((key, line["suite"], quantity), {})[seeds.get(line["experiment"], "")] = line[quantity]
     over = rows.over_seeds(final_mean, owner, LEVEL)
 
-    along, along_each, along_images = _along(long, owner, seeds, groups["unseen"])
+    along, along_each, along_images = _along(long, owner, seeds, groups)
     tables = Tables(
         record=record,
         curve=curve,
@@ -275,7 +292,7 @@ def _estimate(line: dict[Any, Any]) -> Estimate:
 
 
 def _along(
-    long: pd.DataFrame, owner: dict[str, str], seeds: dict[str, str], unseen: Sequence[str]
+    long: pd.DataFrame, owner: dict[str, str], seeds: dict[str, str], groups: dict[str, tuple[str, ...]]
 ) -> tuple[
     dict[tuple[str, str, str], list[tuple[int, Estimate]]],
     dict[tuple[str, str, str], dict[tuple[str, int], float]],
@@ -286,7 +303,7 @@ def _along(
     trained = trained[trained["experiment"].isin(list(steps[steps > 1].index))]
     if trained.empty:
         return {}, {}, {}
-    summary = _with_mean(rows.summarise(_common_images(trained)), unseen)
+    summary = _with_means(rows.summarise(_common_images(trained)), groups)
     curves: dict[tuple[str, str, str], list[tuple[int, Estimate]]] = {}
     for line in rows.over_seeds(summary, owner, LEVEL).sort_values("step", kind="stable").to_dict("records"):
         if line["seeds"]:
@@ -298,9 +315,8 @@ def _along(
             if not math.isnan(line[quantity]):
                 place = (owner[line["experiment"]], line["suite"], quantity)
                 single.setdefault(place, {})[seeds[line["experiment"]], int(line["step"])] = line[quantity]
-    images = {
-        str(suite): int(part["images"].max()) for suite, part in summary[summary["suite"] != MEAN].groupby("suite")
-    }
+    judged = summary[~summary["suite"].isin([MEAN, MEAN_SEEN])]
+    images = {str(suite): int(part["images"].max()) for suite, part in judged.groupby("suite")}
     return curves, single, images
 
 
@@ -351,7 +367,7 @@ def _headline(
     last = {key: tables.cells.loc[tables.cells["key"] == key, "step"].max() for key in ids}
     clean = [worst[(worst["experiment"] == key) & (worst["step"] == last[key])]["value"].min() for key in ids]
     return Headline(
-        seen=tables.of(name, tables.seen[0], "gain_rgb") if len(tables.seen) == 1 else NOTHING,
+        seen=tables.of(name, tables.on_seen, "gain_rgb"),
         unseen=tables.of(name, MEAN, "gain_rgb"),
         gap=over(gaps),
         change=over(errors),
@@ -363,6 +379,8 @@ def _headline(
 
 def best_is_clear(tables: Tables, names: Sequence[str], suite: str, quantity: str) -> str | None:
     """The best of a column, if it may be called so: its interval is clear of every other, and no baseline beats it."""
+    if suite in tables.varying or (suite == MEAN_SEEN and tables.varying):
+        return None
     better = rows.QUANTITIES[quantity].better
     known = {name: tables.of(name, suite, quantity) for name in names}
     known = {name: estimate for name, estimate in known.items() if estimate.has_interval}

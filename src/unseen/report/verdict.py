@@ -121,13 +121,15 @@ def _stages(found: Comparison, given: Sequence[Picture]) -> list[Stage]:
     """Worst first. PSNR is that of the rows (as the suite reads it), else of the 8-bit pictures in RGB."""
     known = {(i.label, i.suite, i.image): (i.before, i.after) for e in found.entrants for i in found.images(e.label)}
     clean = {(e.label, suite) for e in found.entrants for suite in e.of_group("clean")}
-    lots: dict[tuple[str, str], dict[str, Picture]] = {}
+    tests = {e.label: {suite.name: suite.content for suite in e.result.suites} for e in found.entrants}
+    lots: dict[tuple[str, str | None, str], dict[str, Picture]] = {}
     for picture in given:
         label = _label_of(found, picture)
         if label is not None and (label, picture.suite) not in clean:
-            lots.setdefault((picture.suite, picture.image), {})[label] = picture
+            test = tests[label].get(picture.suite)  # what models have seen goes by one name, and may differ
+            lots.setdefault((picture.suite, test, picture.image), {})[label] = picture
     stages = []
-    for (suite, image), lot in lots.items():
+    for (suite, _, image), lot in lots.items():
         first = next(iter(lot.values()))
         shots, gains, before = [], [], pictures.psnr(first.degraded, first.clean)
         for label, picture in lot.items():

@@ -28,6 +28,7 @@ class SuiteRecord:
     """A named test: `group` is "seen", "unseen" or "clean" (clean images in, do-no-harm).
 
     `outside` names the factors in which it lies outside the training degradation (computed), e.g. ("direction",).
+    `varies`: it is what each cell was trained on, and these differ, so that only gains over the input can be compared.
     """
 
     name: str
@@ -35,6 +36,7 @@ class SuiteRecord:
     description: str
     outside: tuple[str, ...] = ()
     images: int = 0
+    varies: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from unseen.study.plan import Cell, Plan, plan
 from unseen.study.pool import run_on_cores
 from unseen.study.record import StudyRecord, read_study
 from unseen.study.study import Study
-from unseen.training_images import clean_images
+from unseen.training_images import clean_images, training_fingerprints
 
 __all__ = ["Cell", "Event", "Plan", "plan", "run_study", "write_study"]
 
@@ -75,23 +75,37 @@ def run_study(
 def _leaks(todo: Plan, allowed: bool) -> tuple[str, ...]:
     """What the report must say of test images that were trained on. Looks at all that seeds and counts choose from."""
     trained: dict[str, Fingerprints] = {}
+    unknown: list[str] = []
     for cell in todo.cells:
         whole = cell.experiment.model_copy(update={"backgrounds": cell.experiment.backgrounds.pool()})
         key = whole.model_dump_json(include={"backgrounds", "pairs"})
         if key not in trained:
             trained[key] = fingerprints(clean_images(whole))
+        start = cell.experiment.start_from
+        if start is not None and start not in trained:
+            begun = load_checkpoint(start)
+            found = training_fingerprints(begun.lineage, begun.path.parent)
+            if found is None:
+                unknown.append(start)
+            else:
+                trained[start] = found
     tests = [(name, todo.images.image(index)) for index, name in enumerate(todo.images.names)]
     for suite in todo.study.judge.resolve(todo.cells[0].experiment.degradation):
         if isinstance(suite, PairSuite):
             tests += [(f"{suite.name}/{name}", image) for name, image in suite.open().clean_images()]
     leaks = find_leaks(joined(list(trained.values())), fingerprints(tests))
     refuse_leaks(leaks, allowed, f"The study {todo.study.name}")
+    notes = tuple(
+        f"What {start} was trained on is not on this machine: whether it has met test images is not known."
+        for start in dict.fromkeys(unknown)
+    )
     if not leaks:
-        return ()
+        return notes
     count = len({leak.test for leak in leaks})
     return (
         f"LEAKS WERE ALLOWED: {count} test image{'s are' if count > 1 else ' is'} among those that cells may be "
         f"trained on, so these figures say nothing about generalization. First: {leaks[0].train} is {leaks[0].test}.",
+        *notes,
     )
 
 
@@ -141,6 +155,11 @@ def write_study(todo: Plan, command: str | None, notes: Sequence[str] = ()) -> N
                 else suite.describe(),
                 "outside": [factor for factor in (outside[0] if outside else ()) if all(factor in o for o in outside)],
                 "images": suite.size(todo.images, study.judge.limit),
+                **(
+                    {"varies": True}
+                    if own and any(each.degradation != experiments[0].degradation for each in experiments)
+                    else {}
+                ),
             }
         )
     training.write_json(
