@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import typer.main
@@ -20,6 +22,7 @@ from PIL import Image
 from unseen import cli, recipes
 from unseen.checkpoints import load_checkpoint, restorer
 from unseen.cli.app import progress_bar
+from unseen.cli.evaluate import _told_apart
 from unseen.cli.train import read_experiment
 from unseen.experiment import Experiment
 from unseen.images import read_image, write_image
@@ -287,6 +290,20 @@ def test_what_was_seen_before_fine_tuning_is_not_judged_on(unseen: Run, photogra
     shutil.rmtree(tmp_path / "first")
     told = unseen("evaluate", three.json["checkpoint"], "--images", "elsewhere", "--on", "steep", "--crop", "32")
     assert told.code in (1, 2) and "test images are among" in told.err
+
+
+def test_what_models_have_seen_is_told_apart_where_it_differs() -> None:
+    def judged(name: str, content: str) -> tuple[Any, pd.DataFrame]:
+        suites = [SimpleNamespace(name="seen", content=content), SimpleNamespace(name="steep", content="s")]
+        rows = pd.DataFrame({"experiment": [name, "identity"] * 2, "suite": ["seen", "seen", "steep", "steep"]})
+        return SimpleNamespace(model=SimpleNamespace(name=name), suites=suites), rows
+
+    one, other, same = judged("a", "x"), judged("b", "y"), judged("b", "x")
+    apart = _told_apart([one[0], other[0]], [one[1], other[1]])
+    assert [list(table["suite"]) for table in apart] == [
+        [f"seen by {n}", f"seen by {n}", "steep", "steep"] for n in "ab"
+    ]
+    assert _told_apart([one[0], same[0]], [one[1], same[1]])[1] is same[1]
 
 
 def test_shipped_weights_are_judged_without_the_data_they_were_trained_on(
