@@ -656,6 +656,11 @@ def test_shipped_weights_are_found_by_name(
     assert shipped() == {"rain": package / "weights" / "rain.safetensors"}
     assert find_model() == find_model("rain") == shipped()["rain"]
     assert find_model("runs/rain") == "runs/rain" and find_model("a.png") == "a.png" and find_model("a.b:c") == "a.b:c"
+    Path("rain").mkdir()  # of pictures of rain, say
+    assert find_model("rain") == shipped()["rain"]
+    shutil.copy(weights, "rain/model.safetensors")
+    assert find_model("rain") == "rain"
+    shutil.rmtree("rain")
     with pytest.raises(CheckpointError, match=r"There is no model 'snow'.*\(rain\)"):
         find_model("snow")
     code, _, err = run("a.png", "-o", "b.png")

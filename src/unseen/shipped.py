@@ -33,7 +33,8 @@ def _folder() -> Path:
 def find_model(source: str | Path | None = None) -> str | Path:
     """What `source` stands for: the file of shipped weights of that name (None: "rain"), or `source` itself.
 
-    A name has no path separator, and there is no file or folder of that name, which would go first. `hub:owner/name`
+    A name has no path separator, and there is no file or run of that name, which would go first (nor any other folder,
+    unless the name is of shipped weights: one may well be called "rain"). `hub:owner/name`
     is `model.safetensors` on the Hugging Face hub, `hub:owner/name/file` another file there; it is fetched once.
     ConfigError where nothing is named and there is no default; CheckpointError where there is no such name.
     """
@@ -49,10 +50,11 @@ def find_model(source: str | Path | None = None) -> str | Path:
     if name.startswith(HUB):
         return fetched_file(name, "model.safetensors")
     is_name = not os.path.dirname(name) and os.sep not in name and not re.fullmatch(r"[\w.]+:[\w.]+", name)
-    if not is_name or Path(name).expanduser().exists():
-        return source
-    if name in known:
+    path = Path(name).expanduser()
+    if name in known and is_name and not path.is_file() and not (path / "model.safetensors").is_file():
         return known[name]
+    if not is_name or path.exists():
+        return source
     names = ", ".join(known) or "none in this installation"
     raise CheckpointError(
         f"There is no model {name!r}: no file or folder of that name, and no weights that come with the package "
