@@ -13,16 +13,9 @@ import sys
 from pathlib import Path
 
 import yaml
+from ship import LICENCES, ROOT, UNSEEN
 
 from unseen.priors.files import FETCHED
-
-ROOT = Path(__file__).parents[1]
-UNSEEN = [sys.executable, "-c", "import sys; from unseen.cli import main; sys.exit(main())"]
-
-LICENCES = (
-    "natural: photographs of the Berkeley Segmentation Data Set (BSDS500), research use; comics: Pepper&Carrot, "
-    "David Revoy, www.peppercarrot.com, CC BY 4.0; faces: Caltech-101, CC BY 4.0"
-)
 
 
 def main() -> None:
@@ -33,7 +26,7 @@ def main() -> None:
     os.chdir(ROOT)
     recipe, trained = Path("recipes", "priors", f"{given.name}.yaml"), given.runs / given.name
     kind = yaml.safe_load(recipe.read_text(encoding="utf-8"))["prior"]["kind"]
-    words = ("--config", str(recipe), "-o", str(trained), "--licence", LICENCES)
+    words = ("--config", str(recipe), "-o", str(trained), "--licence", "; ".join(LICENCES.values()))
     done = subprocess.run([*UNSEEN, "prior", "train", kind, *words], check=False)
     if done.returncode:
         sys.exit(done.returncode)

@@ -22,7 +22,7 @@ def train(
         Path | None, typer.Argument(help="YAML of an experiment (default: the package's defaults).")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Begin with a named way to train, such as ordinary. CONFIG is laid over it.")
+        str | None, typer.Option(help="Begin with a named way to train: content or ordinary. CONFIG is laid over it.")
     ] = None,
     backgrounds: Annotated[
         Path | None, typer.Option(help="Folder of clean images (default: the embedded ones).")
@@ -54,6 +54,8 @@ def train(
     """Train one network. The same command again resumes where it stopped.
 
     Example: `unseen train --backgrounds photos/ --steps 9000 --set degradation.preset=medium`
+
+    Example: `unseen train --recipe content --backgrounds photos/`
 
     Example: `unseen train --pairs rain100h/ --share 0.5 --backgrounds photos/`
     """

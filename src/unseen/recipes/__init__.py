@@ -1,4 +1,4 @@
-"""Named ways to train: `unseen train --recipe ordinary`. One YAML file a name, beside this module, of what an
+"""Named ways to train: `unseen train --recipe content`. One YAML file a name, beside this module, of what an
 experiment has other than the defaults; its comments say why, and where it was measured.
 """
 
