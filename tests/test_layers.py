@@ -54,7 +54,7 @@ LAYERS = (
 )
 """A module imports only from those before it in this list. A new module takes a place here first."""
 
-SHARED = {"degradations": {"base"}, "networks": {"base", "codes", "padding"}}
+SHARED = {"degradations": {"base"}, "networks": {"abstention", "base", "codes", "padding"}}
 """Families of alternatives, and what their members may share. In other packages siblings may import each other,
 but not in a circle."""
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from unseen.errors import CheckpointError
 from unseen.experiment import Experiment
+from unseen.networks.abstention import Abstaining
 from unseen.types import Images, Restorer
 
 FORMAT = "unseen-1"
@@ -58,8 +59,8 @@ def save_network(
 
 
 class Checkpoint:
-    """A network read from a file, in evaluation mode on `device`. `content` is a hash of its weights, `before` are the
-    experiments that its own goes on from, oldest first."""
+    """A network read from a file, in evaluation mode on `device`. `content` is a hash of its weights (and of when it
+    abstains), `before` are the experiments that its own goes on from, oldest first."""
 
     def __init__(
         self,
@@ -120,6 +121,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
     for name, value in sorted(weights.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    if experiment.network.abstain is not None:  # the same weights, and another restorer
+        digest.update(experiment.network.abstain.model_dump_json().encode())
     return Checkpoint(path, network.to(device).eval(), experiment, step, digest.hexdigest(), before)
 
 
@@ -164,7 +167,8 @@ def start(network: nn.Module, trained: Checkpoint) -> None:
 
 
 def restorer(network: nn.Module, device: str | torch.device = "cpu", precision: str = "fp32") -> Restorer:
-    """Wrap a network for use: evaluation mode, no gradients, channels-last, `precision` "fp32" or "mixed", clipped.
+    """Wrap a network for use: evaluation mode, no gradients, channels-last, `precision` "fp32" or "mixed", clipped; an
+    `Abstaining` where its configuration says which images it leaves alone.
     CheckpointError where it gives values that are not finite."""
     network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     kind = torch.device(device).type
@@ -178,4 +182,5 @@ def restorer(network: nn.Module, device: str | torch.device = "cpu", precision: 
             raise CheckpointError("The network gave values that are not finite: its weights are damaged, or diverged.")
         return restored.clamp(0, 1).to(degraded.device)
 
-    return restore
+    abstain = getattr(getattr(network, "config", None), "abstain", None)
+    return restore if abstain is None else Abstaining(restore, abstain)

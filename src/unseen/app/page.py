@@ -183,7 +183,8 @@ def _told(found: Restored, device: str, lost: Iterable[str] = ()) -> str:
     line = (
         f"{found.name}: {width:,} x {height:,} pixels, restored by {found.model} in {found.seconds:.2f} s on {device}."
     )
-    return _lines(line, f"Of the file: {'; '.join(notes)}." if notes else "")
+    said = "".join(f" Note: {note}." for note in found.notes)
+    return _lines(line + said, f"Of the file: {'; '.join(notes)}." if notes else "")
 
 
 def _about(offer: Offer) -> str:

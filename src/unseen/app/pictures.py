@@ -17,7 +17,7 @@ from unseen.images import to_bytes
 from unseen.restoration import Picture, read_picture, write_picture
 from unseen.restoration.picture import FORMATS, SUFFIXES
 from unseen.restoration.run import removed, restore_picture
-from unseen.restoration.tiles import as_floats
+from unseen.restoration.tiles import as_floats, blended
 
 PREVIEW = 2560
 """The longer side of what is shown, in pixels, at most. What is saved has all of them."""
@@ -25,19 +25,18 @@ PREVIEW = 2560
 QUALITY = 92
 """Of the JPEGs that are shown, with full colour resolution. What is saved is coded as the input was."""
 
-_ROWS = 128
-
 
 @dataclass(frozen=True)
 class Restored:
     """A picture and what a model made of it, `pixels`, at full strength and as stored. `name` is that of its file,
-    `model` that of the model, which took `seconds`."""
+    `model` that of the model, which took `seconds`; `notes` are what it has to say."""
 
     name: str
     picture: Picture
     pixels: NDArray[Any]  # Any: as the picture's
     model: str
     seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,26 +77,10 @@ def restore_again(restored: Restored, offer: Offer) -> Restored:
 def _restore(name: str, picture: Picture, offer: Offer, earlier: Restored | None = None) -> Restored:
     began = time.perf_counter()
     pixels = restore_picture(picture, offer.tiler)
-    found = Restored(name, picture, pixels, offer.name, time.perf_counter() - began)
+    notes = () if offer.tiler.taken.all() else ("it is taken for clean, and left as it is; another model may not",)
+    found = Restored(name, picture, pixels, offer.name, time.perf_counter() - began, notes)
     if earlier is not None and "before" in vars(earlier):
         vars(found)["before"] = earlier.before
-    return found
-
-
-def blended(before: NDArray[Any], after: NDArray[Any], strength: float) -> NDArray[Any]:
-    """`before` at strength 0, `after` at 1, between them a blend of both, rounded to their type.
-
-    No model is asked again, and so it may differ by one step of the type from what `unseen restore --strength` gives,
-    which blends before it rounds.
-    """
-    if strength in (0, 1):
-        return after if strength else before
-    found = np.empty_like(before)
-    for top in range(0, len(before), _ROWS):
-        rows = slice(top, top + _ROWS)
-        values = before[rows].astype(np.float32)
-        values += np.float32(strength) * (after[rows] - values)
-        found[rows] = np.rint(values) if np.issubdtype(found.dtype, np.integer) else values
     return found
 
 

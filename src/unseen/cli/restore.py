@@ -49,6 +49,9 @@ def restore(
         bool, typer.Option("--difference", help="Also write NAME-difference.png: what was taken out, four times.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    always: Annotated[
+        bool, typer.Option("--always", help="Also restore what the model takes for clean and would leave as it is.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Restore again what is already in the output folder.")] = False,
     trust: Annotated[bool, typer.Option("--trust", help="Allow model files that execute code.")] = False,
     json_: Json = False,
@@ -78,7 +81,7 @@ def restore(
                 raise ConfigError(f"{jobs[0].target} is there already: name another file, or replace it: --overwrite.")
         else:
             jobs = find_jobs(files, out or Path("restored"), mask=mask, difference=difference)
-        opened, tiler = _opened(model, chosen, trust, strength)
+        opened, tiler = _opened(model, chosen, trust, strength, always)
         chosen = opened.device or chosen
         outcome = _Outcome(jobs, opened, chosen, quiet=json_, hidden=folder)
         interrupted = False
@@ -126,9 +129,12 @@ def _from_stdin(folder: Path) -> Path:
         raise ImageError(str(error).replace(str(path), "stdin")) from error
 
 
-def _opened(source: str | None, device: str, trust: bool, strength: float) -> "tuple[Model, Tiler]":
+def _opened(
+    source: str | None, device: str, trust: bool, strength: float, always: bool = False
+) -> "tuple[Model, Tiler]":
     from unseen.evaluation.baselines import BASELINES
     from unseen.models import Model, open_model
+    from unseen.models import always as always_restoring
     from unseen.restoration import tiler_for
     from unseen.shipped import find_model
 
@@ -136,6 +142,8 @@ def _opened(source: str | None, device: str, trust: bool, strength: float) -> "t
         model = Model(name=source, restore=BASELINES[source], kind="baseline")
     else:
         model = open_model(find_model(source), device=device, trust=trust)
+    if always:
+        model = always_restoring(model)
     config = None if model.experiment is None else model.experiment.network
     return model, tiler_for(model.restore, model.device or device, config, strength=strength)
 
@@ -241,6 +249,8 @@ class _Outcome:
                 f"{self.rate.megapixels / seconds:.3g} megapixels a second on {self._device_name()}"
             )
         rest = f", {left} not tried" if left else ""
+        clean = sum(result.status == "restored" and result.taken == 0 for result in self.results.values())
+        rate = f" ({clean} of them left as they were){rate}" if clean else rate
         return f"{restored} restored{rate}, {skipped} skipped, {failed} failed{rest}."
 
     def place(self, out: Path) -> str:
@@ -275,7 +285,11 @@ class _Outcome:
             "status": result.status,
             "message": message,
             "notes": result.notes,
-            **({"width": result.width, "height": result.height} if result.status == "restored" else {}),
+            **(
+                {"width": result.width, "height": result.height, "taken": result.taken}
+                if result.status == "restored"
+                else {}
+            ),
             **self.more.get(job, {}),
         }
 

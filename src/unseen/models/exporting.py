@@ -113,16 +113,21 @@ def export(
 
 
 class Whole(nn.Module):
-    """A network with all that is behind it, clipping included, as a frozen copy in plain memory order."""
+    """A network with all that comes after it, clipping and leaving alone, as a frozen copy in plain memory order."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).to("cpu", torch.float32, memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
         self.prior: Prior | None = open_prior(network.config.prior) if isinstance(network, Guided) else None
+        self.abstain = getattr(getattr(network, "config", None), "abstain", None)
         self.eval().requires_grad_(False)
 
     def forward(self, degraded: Images) -> Images:
-        return self.network(degraded).clamp(0, 1)
+        return self.spare(degraded, self.network(degraded).clamp(0, 1))
+
+    def spare(self, degraded: Images, restored: Images) -> Images:
+        """`restored`, but for what is to be left as it is."""
+        return restored if self.abstain is None else self.abstain(degraded, restored)
 
 
 class _Grown(nn.Module):
@@ -142,8 +147,9 @@ class _Grown(nn.Module):
             torch.arange((side + self.multiple - 1) // self.multiple * self.multiple).clamp(max=side - 1)
             for side in (height, width)
         )
-        restored = self.whole(degraded.index_select(2, rows).index_select(3, columns))
-        return restored.index_select(2, torch.arange(height)).index_select(3, torch.arange(width))
+        restored = self.whole.network(degraded.index_select(2, rows).index_select(3, columns)).clamp(0, 1)
+        restored = restored.index_select(2, torch.arange(height)).index_select(3, torch.arange(width))
+        return self.whole.spare(degraded, restored)
 
 
 def _check_kind(network: nn.Module, kind: str, size: tuple[int, int] | None) -> None:

@@ -1,13 +1,14 @@
 """What is known of a model, and how it is named and hashed."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from unseen.experiment import Experiment
+from unseen.networks.abstention import Abstaining
 from unseen.types import Restorer
 
 PLAIN_NAMES = {"best", "checkpoint", "final", "last", "latest", "model", "net_g_latest", "pytorch_model", "weights"}
@@ -40,6 +41,11 @@ class Model:
     def lineage(self) -> tuple[Experiment, ...]:
         """All experiments that its weights have been through, oldest first; empty where none is known."""
         return () if self.experiment is None else (*self.before, self.experiment)
+
+
+def always(model: Model) -> Model:
+    """The same model, without its reject option: it also restores what it takes for clean."""
+    return replace(model, restore=model.restore.restorer) if isinstance(model.restore, Abstaining) else model
 
 
 def name_of(path: Path) -> str:

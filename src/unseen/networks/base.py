@@ -20,11 +20,17 @@ from collections.abc import Iterable
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unseen.networks.abstention import Abstention
 from unseen.ranges import Frozen
 
 
 class NetworkConfig(Frozen):
-    """Base of a network's configuration, which has a `kind`: the network's class name."""
+    """Base of a network's configuration, which has a `kind`: the network's class name.
+
+    `abstain`: which images are left as they are where the network is used (None: none). It plays no part in training.
+    """
+
+    abstain: Abstention | None = None
 
     @abstractmethod
     def build(self) -> nn.Module:

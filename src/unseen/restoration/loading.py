@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from unseen.errors import ConfigError
-from unseen.models import Model, open_model
+from unseen.models import Model, always, open_model
 from unseen.restoration.tiles import Tiler, tiler_for
 from unseen.shipped import find_model
 
@@ -105,15 +105,23 @@ def _check_range(low: float, high: float) -> None:
 
 
 def load(
-    source: str | Path | None = None, device: str = "cpu", precision: str = "fp32", *, trust: bool = False
+    source: str | Path | None = None,
+    device: str = "cpu",
+    precision: str = "fp32",
+    *,
+    trust: bool = False,
+    always_restore: bool = False,
 ) -> ImageRestorer:
     """A model for images: of the weights that come with the package by name (None: "rain"), or whatever `open_model`
     opens.
 
     `precision` is that of our own networks: "fp32", "mixed" (bf16 convolutions) or "auto" (mixed where `device`
-    multiplies bf16 in hardware). `trust` allows files that execute code.
+    multiplies bf16 in hardware). `trust` allows files that execute code. `always_restore`: also what the
+    model takes for clean, and would leave as it is ("rain-better" does that).
     ConfigError and CheckpointError say in one sentence what is wrong with the call, or with the file.
     """
     model = open_model(find_model(source), device=device, precision=precision, trust=trust)
+    if always_restore:
+        model = always(model)
     config = None if model.experiment is None else model.experiment.network
     return ImageRestorer(model, tiler_for(model.restore, model.device or device, config))

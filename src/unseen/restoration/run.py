@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unseen.errors import DataError, UnseenError
 from unseen.images import PEAK, image_size
+from unseen.networks.abstention import CHANGED
 from unseen.restoration.jobs import Job
 from unseen.restoration.picture import FORMATS, Picture, is_full, read_picture, write_picture
 from unseen.restoration.tiles import Tiler, as_floats, out_of_memory
@@ -23,18 +24,18 @@ IN_FLIGHT = 50_000_000
 AHEAD = 16
 """Pictures that are read ahead, at most."""
 
-CHANGED = 0.02
-"""A pixel counts as changed where a channel differs by more, of 1."""
-
 AMPLIFIED = 4
 """By how much differences are amplified before they are shown."""
+
+LEFT_ALONE = "it is taken for clean, and left as it is (--always restores it)"
 
 Status = Literal["restored", "skipped", "failed", "left"]
 
 
 @dataclass
 class Result:
-    """What became of a job. `message` is an error's sentence, `notes` say what was not kept; sizes are in pixels."""
+    """What became of a job. `message` is an error's sentence, `notes` say what was not kept; sizes are in pixels.
+    `taken` is how much was taken of what was restored: 0 where a picture is taken for clean, and left as it is."""
 
     job: Job
     status: Status = "left"
@@ -42,6 +43,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     width: int = 0
     height: int = 0
+    taken: float = 1.0
 
 
 def restore_files(
@@ -128,8 +130,12 @@ def restore_files(
                         in_flight -= size
                         finish(result, error)
                     continue
-                for (result, size, picture), pixels in zip(batch, restored, strict=True):
+                taken = tiler.taken.tolist()
+                for (result, size, picture), pixels, share in zip(batch, restored, taken, strict=True):
                     result.height, result.width = picture.upright(pixels).shape[:2]
+                    result.taken = share
+                    if share == 0:
+                        result.notes.append(LEFT_ALONE)
                     behind.append((result, size, writer.submit(_write, result.job, picture, pixels)))
                 batch = []
                 written(AHEAD if overlap else 0)

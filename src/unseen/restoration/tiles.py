@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from unseen.errors import DataError
 from unseen.networks import NetworkConfig, PReNetConfig, ResNetConfig, SwinIRConfig, UNetConfig
+from unseen.networks.abstention import BLOCKS, CHANGED, Abstaining, Abstention, blocks_of
 from unseen.networks.nafnet import NAFNetConfig
 from unseen.types import Restorer
 
@@ -29,6 +30,9 @@ HALO = 64
 
 MULTIPLE = 64
 """Where tiles of an unknown network begin: at multiples of so many pixels, which serves every power of two up to it."""
+
+FADING = 0.06
+"""The weight of a frame among those before it: half of what is remembered is of the last 11 frames."""
 
 RAMP = 16
 """Pixels over which neighbouring tiles are blended."""
@@ -58,11 +62,26 @@ class _Part:
     weights: NDArray[np.float32]
 
 
+@dataclass
+class Clip:
+    """What is remembered from a frame of a video to the next, so that whether frames are left alone does not flicker:
+    the shares of changed pixels in an image's blocks, past frames among them, fading (`FADING`)."""
+
+    shares: NDArray[np.float64] | None = None
+
+    def steadied(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        self.shares = shares if self.shares is None else self.shares + FADING * (shares - self.shares)
+        return self.shares
+
+
 class Tiler:
     """A restorer for arrays (n, h, w, c), c = 3 or 1 (grey): uint8, uint16, or floating point in [0, 1].
 
     Cores are at most `tile` pixels a side; where memory runs out `tile` is halved, and stays so. Grey is restored as
     three equal channels, and their mean is taken. `strength` blends: 0 is the input, 1 what the network makes of it.
+
+    A restorer that leaves some images alone (`Abstaining`) decides by the whole image, not tile by tile. `taken` says,
+    for each image of the last call, how much of what was restored has been taken: 0 where it was left as it is.
     """
 
     def __init__(
@@ -77,21 +96,34 @@ class Tiler:
         batch_pixels: int = 0,
     ) -> None:
         """`batch_pixels`: how many pixels of equally large images are worth restoring in one call."""
+        self.abstention: Abstention | None = None
+        if isinstance(restorer, Abstaining):
+            restorer, self.abstention = restorer.restorer, restorer.abstention
         self.restorer, self.tile, self.halo, self.multiple = restorer, tile, halo, multiple
         self.ramp, self.strength, self.batch_pixels = ramp, strength, batch_pixels
+        self.taken = np.ones(0, np.float32)
 
-    def restore(self, images: NDArray[Any], restored: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Restore into `restored`, of the same shape and type (default: a new array), which is returned.
+    def restore(
+        self, images: NDArray[Any], restored: NDArray[Any] | None = None, clip: Clip | None = None
+    ) -> NDArray[Any]:
+        """Restore into `restored`, of the same shape and type (default: a new array), which is returned. `clip` is what
+        is remembered of the frames before, which the call adds to.
 
         DataError where not even the smallest tile fits into memory. Any: several types of numbers.
         """
         restored = np.empty_like(images) if restored is None else restored
         count, height, width, _ = images.shape
+        self.taken = np.ones(count, np.float32)
         if self.strength == 0:
             restored[...] = images
             return restored
         try:
-            self._restore(images, restored)
+            shares = self._restore(images, restored)
+            if self.abstention is not None:
+                self.taken = self.abstention.weights(shares if clip is None else clip.steadied(shares))
+                for before, after, weight in zip(images, restored, self.taken.tolist(), strict=True):
+                    if weight < 1:
+                        after[...] = blended(before, after, weight)
             return restored
         except Exception as error:
             if not out_of_memory(error):
@@ -106,22 +138,32 @@ class Tiler:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if count > 1:
+            taken = []
             for one in range(count):
-                self.restore(images[one : one + 1], restored[one : one + 1])
+                self.restore(images[one : one + 1], restored[one : one + 1], clip)
+                taken.append(self.taken)
+            self.taken = np.concatenate(taken)
             self.batch_pixels = 0
         else:
             self.tile = max(SMALLEST, side // 2)
-            self.restore(images, restored)
+            self.restore(images, restored, clip)
         return restored
 
-    def _restore(self, images: NDArray[Any], restored: NDArray[Any]) -> None:
+    def _restore(self, images: NDArray[Any], restored: NDArray[Any]) -> NDArray[np.float64]:
+        """Restore into `restored`; the shares of pixels that changed in each image's blocks, (n, 4, 4), are returned
+        (zeros where nobody asks)."""
         count, height, width, channels = images.shape
         rows, columns = self._parts(height), self._parts(width)
         carried = np.empty((count, 0, width, channels), np.float32)
+        shares = np.zeros((count, BLOCKS, BLOCKS))
         for number, row in enumerate(rows):
             band = np.zeros((count, row.used.stop - row.used.start, width, channels), np.float32)
             for column in columns:
-                values = self._restored(images, row, column)
+                values, changed = self._restored(images, row, column)
+                if changed is not None:
+                    down = blocks_of(height, row.used) * row.weights
+                    across = blocks_of(width, column.used) * column.weights
+                    shares += down @ changed @ across.T
                 values *= column.weights[:, None]
                 band[:, :, column.used] += values
             band *= row.weights[:, None, None]
@@ -129,9 +171,13 @@ class Tiler:
             whole = height if number + 1 == len(rows) else rows[number + 1].used.start
             restored[:, row.used.start : whole] = _quantised(band[:, : whole - row.used.start], images.dtype)
             carried = band[:, whole - row.used.start :]
+        sizes = [blocks_of(side, slice(0, side)).sum(1) for side in (height, width)]
+        return shares / np.maximum(np.outer(*sizes), 1)
 
-    def _restored(self, images: NDArray[Any], row: _Part, column: _Part) -> NDArray[np.float32]:
-        """The used part of one tile, in [0, 1]."""
+    def _restored(
+        self, images: NDArray[Any], row: _Part, column: _Part
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """The used part of one tile, in [0, 1], and where it changed: 1, else 0 (None where nobody asks)."""
         degraded = as_floats(images[:, row.seen, column.seen])
         channels = degraded.shape[3]
         tensor = torch.from_numpy(degraded).permute(0, 3, 1, 2)
@@ -145,12 +191,17 @@ class Tiler:
             if channels == 1:
                 values = values.mean(1, keepdim=True)
             restored = values.permute(0, 2, 3, 1).float().cpu().contiguous().numpy()
+        if self.strength == 1 and self.abstention is None:
+            return restored, None
+        before = as_floats(images[:, row.used, column.used])
+        changed = None
+        if self.abstention is not None:
+            changed = (np.abs(restored - before).max(-1) > CHANGED).astype(np.float32)
         if self.strength != 1:
-            before = as_floats(images[:, row.used, column.used])
             restored -= before
             restored *= np.float32(self.strength)
             restored += before
-        return restored
+        return restored, changed
 
     def _parts(self, length: int) -> list[_Part]:
         count = math.ceil(length / self.tile)
@@ -259,6 +310,23 @@ def out_of_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def blended(before: NDArray[Any], after: NDArray[Any], strength: float) -> NDArray[Any]:
+    """`before` at strength 0, `after` at 1, between them a blend of both, rounded to their type.
+
+    No model is asked again, and so it may differ by one step of the type from what `unseen restore --strength` gives,
+    which blends before it rounds.
+    """
+    if strength in (0, 1):
+        return after if strength else before
+    found = np.empty_like(before)
+    for top in range(0, len(before), 128):
+        rows = slice(top, top + 128)
+        values = before[rows].astype(np.float32)
+        values += np.float32(strength) * (after[rows] - values)
+        found[rows] = np.rint(values) if np.issubdtype(found.dtype, np.integer) else values
+    return found
 
 
 def as_floats(values: NDArray[Any]) -> NDArray[np.float32]:

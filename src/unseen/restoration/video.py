@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unseen.errors import ConfigError, ImageError
 from unseen.restoration.picture import replaced
-from unseen.restoration.tiles import Tiler, as_floats
+from unseen.restoration.tiles import Clip, Tiler, as_floats
 
 QUALITY = 18
 """The constant rate factor of H.264: 18 is said to be visually lossless, 0 is lossless."""
@@ -89,8 +89,8 @@ def restore_video(
         raise ConfigError(f"{source} is a video: install the extra `video`, pip install 'unseen[video]'.") from error
     if source.is_file() and source.stat().st_size == 0:
         raise ImageError(f"Cannot read {source}: the file is empty (0 bytes).")
-    found = Flicker()
-    count = 0
+    found, clip = Flicker(), Clip()
+    count = left = 0
     try:
         with replaced(target) as temporary:
             try:
@@ -121,8 +121,10 @@ def restore_video(
                                     f"Cannot restore {source}: after {count} frames its size changes from "
                                     f"{first.width} x {first.height} to {frame.width} x {frame.height}. Cut it there."
                                 )
-                            writer.mux(encoder.encode(_restored(frame, encoder.pix_fmt, turns, deep, tiler, found)))
+                            made = _restored(frame, encoder.pix_fmt, turns, deep, tiler, found, clip)
+                            writer.mux(encoder.encode(made))
                             count += 1
+                            left += not tiler.taken.any()
                             progress(count, max(total, count))
                     writer.mux(encoder.encode(None))
                     _refuse_cut(source, reader, video, count, coded, ended)
@@ -133,6 +135,8 @@ def restore_video(
         if isinstance(error.__cause__, av.FFmpegError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
             raise error from OSError(error.__cause__.errno, "No space left on device")
         raise
+    if left:
+        notes.append(f"{left} of its {count} frames are taken for clean, and left as they are (--always restores them)")
     return Restored(count, encoder.width, encoder.height, found, notes)
 
 
@@ -207,12 +211,12 @@ def _copies(reader: Any, writer: Any, video: Any) -> tuple[dict[int, tuple[Any, 
     return copies, lost
 
 
-def _restored(frame: Any, pixel_format: str, turns: int, deep: bool, tiler: Tiler, found: Flicker) -> Any:
+def _restored(frame: Any, pixel_format: str, turns: int, deep: bool, tiler: Tiler, found: Flicker, clip: Clip) -> Any:
     import av
 
     rgb = "rgb48le" if deep else "rgb24"
     pixels = np.rot90(frame.to_ndarray(format=rgb, interpolation=_SCALING), turns)
-    restored = tiler.restore(pixels[None])[0]
+    restored = tiler.restore(pixels[None], clip=clip)[0]
     found.add(pixels[::4, ::4], restored[::4, ::4])
     made = av.VideoFrame.from_ndarray(np.ascontiguousarray(restored), format=rgb).reformat(
         format=pixel_format,
