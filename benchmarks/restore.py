@@ -38,7 +38,7 @@ def data() -> Path:
 
 
 def tiler_of(model: Model) -> Tiler:
-    return tiler_for(model.restore, "cpu", None if model.experiment is None else model.experiment.network)
+    return tiler_for(model.restore, "cpu", model.config)
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:

@@ -179,10 +179,15 @@ def test_the_command_line_says_what_it_leaves_alone_and_can_be_told_not_to(
         said = capsys.readouterr()
         return said.out + said.err
 
-    assert "white.png: it is taken for clean, and left as it is (--always restores it)." in run()
-    assert "1 restored (1 of them left as they were)" in run("--overwrite")
+    assert "white.png is taken for clean, and left alone. --always restores such pictures too." in run()
+    assert Path("restored/white.png").read_bytes() == Path("white.png").read_bytes()
     assert json.loads(run("--overwrite", "--json"))["images"][0]["taken"] == 0
     assert "taken for clean" not in run("--overwrite", "--always")
+    Image.fromarray(np.full((64, 64, 3), 255, np.uint8)).save("moving.gif")
+    said = run("moving.gif", "--overwrite", "--mask")
+    assert "2 pictures, such as white.png, are taken for clean" in said
+    assert not np.asarray(Image.open("restored/white-mask.png")).any()
+    assert (np.asarray(Image.open("restored/moving.png").convert("RGB")) == 255).all()  # GIF is not written
 
     image = np.asarray(Image.open("dry.png"))
     left, restored = load("careful.safetensors"), load("careful.safetensors", always_restore=True)

@@ -118,6 +118,7 @@ def test_published_weights_open_whatever_is_around_them(
         expected = network(degraded).clamp(0, 1)
     assert torch.allclose(model.restore(degraded), expected, atol=1e-2 if write is in_half_precision else 1e-6)
     assert model.parameters == sum(value.numel() for value in network.parameters())
+    assert model.config == PRENET  # by which tiles are laid out: of an unknown network they are small
     assert model.content is not None
     assert len(model.content) == 64
 

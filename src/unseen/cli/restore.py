@@ -100,6 +100,11 @@ def restore(
     if not json_:
         where = "" if piped else outcome.place(out or Path("restored"))
         say(f"{outcome.sentence()} {where}".rstrip())
+        alone = outcome.left_alone()
+        if alone:
+            which = alone[0] if len(alone) == 1 else f"{len(alone)} pictures, such as {alone[0]},"
+            verb = "is" if len(alone) == 1 else "are"
+            say(f"{which} {verb} taken for clean, and left alone. --always restores such pictures too.")
         if outcome.count("skipped"):
             say("Skipped is what lies there already, whatever model made it: --overwrite restores it again.")
     if outcome.count("failed") or outcome.count("left"):
@@ -144,8 +149,7 @@ def _opened(
         model = open_model(find_model(source), device=device, trust=trust)
     if always:
         model = always_restoring(model)
-    config = None if model.experiment is None else model.experiment.network
-    return model, tiler_for(model.restore, model.device or device, config, strength=strength)
+    return model, tiler_for(model.restore, model.device or device, model.config, strength=strength)
 
 
 def _run(jobs: "list[Job]", tiler: "Tiler", outcome: "_Outcome", overwrite: bool, quiet: bool) -> None:
@@ -239,6 +243,11 @@ class _Outcome:
     def count(self, status: str) -> int:
         return sum(result.status == status for result in self.results.values())
 
+    def left_alone(self) -> list[str]:
+        """The names of the pictures that are taken for clean."""
+        spared = (result for result in self.results.values() if result.status == "restored" and result.taken == 0)
+        return [self._shown(str(result.job.source)) for result in spared]
+
     def sentence(self) -> str:
         restored, skipped, failed, left = map(self.count, ("restored", "skipped", "failed", "left"))
         rate = ""
@@ -249,8 +258,6 @@ class _Outcome:
                 f"{self.rate.megapixels / seconds:.3g} megapixels a second on {self._device_name()}"
             )
         rest = f", {left} not tried" if left else ""
-        clean = sum(result.status == "restored" and result.taken == 0 for result in self.results.values())
-        rate = f" ({clean} of them left as they were){rate}" if clean else rate
         return f"{restored} restored{rate}, {skipped} skipped, {failed} failed{rest}."
 
     def place(self, out: Path) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unseen.experiment import Experiment
+from unseen.networks import NetworkConfig
 from unseen.networks.abstention import Abstaining
 from unseen.types import Restorer
 
@@ -36,6 +37,11 @@ class Model:
     network: nn.Module | None = None
     before: tuple[Experiment, ...] = ()
     device: str | None = None
+
+    @property
+    def config(self) -> NetworkConfig | None:
+        """The configuration of the network behind it, where it is one of ours: what tiles are laid out by."""
+        return getattr(self.network, "config", None)
 
     @property
     def lineage(self) -> tuple[Experiment, ...]:

@@ -123,5 +123,4 @@ def load(
     model = open_model(find_model(source), device=device, precision=precision, trust=trust)
     if always_restore:
         model = always(model)
-    config = None if model.experiment is None else model.experiment.network
-    return ImageRestorer(model, tiler_for(model.restore, model.device or device, config))
+    return ImageRestorer(model, tiler_for(model.restore, model.device or device, model.config))

@@ -1,5 +1,6 @@
 """Many pictures restored: the next ones are read, and the last ones written, while one is computed."""
 
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from unseen.errors import DataError, UnseenError
 from unseen.images import PEAK, image_size
 from unseen.networks.abstention import CHANGED
 from unseen.restoration.jobs import Job
-from unseen.restoration.picture import FORMATS, Picture, is_full, read_picture, write_picture
+from unseen.restoration.picture import FORMATS, Picture, is_full, read_picture, replaced, write_picture
 from unseen.restoration.tiles import Tiler, as_floats, out_of_memory
 
 IN_FLIGHT = 50_000_000
@@ -26,8 +27,6 @@ AHEAD = 16
 
 AMPLIFIED = 4
 """By how much differences are amplified before they are shown."""
-
-LEFT_ALONE = "it is taken for clean, and left as it is (--always restores it)"
 
 Status = Literal["restored", "skipped", "failed", "left"]
 
@@ -134,9 +133,10 @@ def restore_files(
                 for (result, size, picture), pixels, share in zip(batch, restored, taken, strict=True):
                     result.height, result.width = picture.upright(pixels).shape[:2]
                     result.taken = share
-                    if share == 0:
-                        result.notes.append(LEFT_ALONE)
-                    behind.append((result, size, writer.submit(_write, result.job, picture, pixels)))
+                    alone = share == 0 and _keeps_its_format(result.job, picture)
+                    if alone:
+                        result.notes.clear()  # nothing is lost on the way
+                    behind.append((result, size, writer.submit(_write, result.job, picture, pixels, alone)))
                 batch = []
                 written(AHEAD if overlap else 0)
         finally:
@@ -187,14 +187,24 @@ def _stacked(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def _write(job: Job, picture: Picture, restored: NDArray[Any]) -> list[str]:
-    """Write what was restored, last of all: its presence says that all of the job is done."""
+def _keeps_its_format(job: Job, picture: Picture) -> bool:
+    """Whether the target is a file of the same kind as the source, as its name has it and as it is."""
+    return job.target.suffix == job.source.suffix and FORMATS.get(job.source.suffix.lower()) == picture.format
+
+
+def _write(job: Job, picture: Picture, restored: NDArray[Any], alone: bool) -> list[str]:
+    """Write what was restored, last of all: its presence says that all of the job is done. `alone`: the source itself,
+    byte by byte."""
     before, after = picture.upright(picture.pixels), picture.upright(restored)
     if job.mask is not None and job.mask not in job.kept:
         write_picture(job.mask, Picture(changed(before, after)))
     if job.difference is not None and job.difference not in job.kept:
         write_picture(job.difference, Picture(removed(before, after)))
     if job.target in job.kept:
+        return []
+    if alone:
+        with replaced(job.target) as temporary:
+            shutil.copyfile(job.source, temporary)
         return []
     # Let go of the input before the output is coded.
     picture.pixels = restored
