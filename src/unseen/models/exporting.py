@@ -8,7 +8,7 @@ import copy
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -84,6 +84,8 @@ def export(
     if kind == "onnx":
         _onnx()
     whole = Whole(model.network)
+    # Of images that it leaves alone nothing tells of the network: that is also compared without the rule.
+    bare = None if whole.abstain is None else _without_abstaining(model, path, size)
     steps = _Steps(progress, 2 + (len(SIZES) if size is None else 2))
     facts = _facts(model, whole, size)
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of ways of exporting, and of what is traced
@@ -109,11 +111,13 @@ def export(
                 steps.done()
 
         replace_with(path, write)
+    if bare is not None:
+        differences = {tried: max(found, bare[tried]) for tried, found in differences.items()}
     return Exported(path, kind, size, smallest, differences, None if whole.prior is None else whole.prior.name)
 
 
 class Whole(nn.Module):
-    """A network with all that comes after it, clipping and leaving alone, as a frozen copy in plain memory order."""
+    """A network with all that comes after it, clipping and leaving alone: a frozen copy in plain memory order."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -150,6 +154,15 @@ class _Grown(nn.Module):
         restored = self.whole.network(degraded.index_select(2, rows).index_select(3, columns)).clamp(0, 1)
         restored = restored.index_select(2, torch.arange(height)).index_select(3, torch.arange(width))
         return self.whole.spare(degraded, restored)
+
+
+def _without_abstaining(model: Model, path: Path, size: tuple[int, int] | None) -> dict[tuple[int, int, int], float]:
+    """How far a file of the same network that leaves nothing alone is from it."""
+    assert model.network is not None and model.config is not None
+    network = copy.copy(model.network)
+    vars(network)["config"] = model.config.model_copy(update={"abstain": None})
+    with TemporaryDirectory() as folder:
+        return export(replace(model, network=network), Path(folder, path.name), size=size).differences
 
 
 def _check_kind(network: nn.Module, kind: str, size: tuple[int, int] | None) -> None:
