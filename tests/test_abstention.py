@@ -122,7 +122,7 @@ def test_a_checkpoint_says_it_and_training_knows_nothing_of_it(tmp_path: Path) -
     assert always(open_model(tmp_path / "plain.safetensors")).name == "plain"
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize("suffix", [".onnx", pytest.param(".pt2", marks=pytest.mark.slow)])
 def test_an_exported_file_leaves_the_same_alone(tmp_path: Path, suffix: str) -> None:
     if suffix == ".onnx":
         pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'unseen[onnx]'")
