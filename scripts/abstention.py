@@ -13,7 +13,7 @@ import torch
 
 from unseen.backgrounds import Backgrounds
 from unseen.data import Pairs
-from unseen.models import always, open_model
+from unseen.models import always_restoring, open_model
 from unseen.networks.abstention import Abstention
 from unseen.shipped import find_model
 
@@ -27,7 +27,7 @@ def main() -> None:
     model = open_model(find_model(parser.parse_args().model))
     if model.experiment is None or model.network is None:
         raise SystemExit("This is no checkpoint of ours: nothing says what it was trained on.")
-    restore, experiment = always(model).restore, model.experiment
+    restore, experiment = always_restoring(model).restore, model.experiment
     source = (experiment.backgrounds.parts or (experiment.backgrounds,))[0]
     pairs = Pairs(Backgrounds(source), experiment.degradation, patch=PATCH, batch=BATCH, seed=SEED)
     rules = [Abstention(low=low, high=high) for low, high in RAMPS]

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from unseen import cli
 from unseen.checkpoints import load_checkpoint, restorer, save_network
 from unseen.experiment import Experiment
-from unseen.models import Model, always, open_model
+from unseen.models import Model, always_restoring, open_model
 from unseen.networks import ResNetConfig, UNetConfig, build
 from unseen.networks.abstention import Abstaining, Abstention, blocks_of
 from unseen.restoration import Tiler, load, restore_video
@@ -118,8 +118,8 @@ def test_a_checkpoint_says_it_and_training_knows_nothing_of_it(tmp_path: Path) -
     assert torch.equal(one.network(images), other.network(images))
     assert not isinstance(restorer(one.network), Abstaining) and isinstance(restorer(other.network), Abstaining)
     model = open_model(tmp_path / "careful.safetensors")
-    assert isinstance(model.restore, Abstaining) and not isinstance(always(model).restore, Abstaining)
-    assert always(open_model(tmp_path / "plain.safetensors")).name == "plain"
+    assert isinstance(model.restore, Abstaining) and not isinstance(always_restoring(model).restore, Abstaining)
+    assert always_restoring(open_model(tmp_path / "plain.safetensors")).name == "plain"
 
 
 @pytest.mark.parametrize("suffix", [".onnx", pytest.param(".pt2", marks=pytest.mark.slow)])
@@ -128,13 +128,17 @@ def test_an_exported_file_leaves_the_same_alone(tmp_path: Path, suffix: str) -> 
         pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'unseen[onnx]'")
     from unseen.models.exporting import export
 
-    config = UNetConfig(width=4, levels=2, abstain=Abstention(low=0.3, high=0.9))
+    config = UNetConfig(width=4, levels=2, abstain=Abstention(low=0.5, high=0.7))
     network = build(config, 0).eval()
     model = Model(name="tiny", restore=restorer(network), kind="UNet", network=network)
     exported = export(model, tmp_path / f"tiny{suffix}")
     assert exported.difference < 1e-3
     opened = open_model(exported.path, trust=True)
-    for images in (tensor(spotted(0.2, 60)), tensor(spotted(0.9, 60))):
+    dry, wet = tensor(spotted(0.2, 60)), tensor(spotted(0.9, 60))
+    assert torch.equal(model.restore(dry), dry) and torch.equal(
+        model.restore(wet), always_restoring(model).restore(wet)
+    )
+    for images in (dry, wet):
         assert torch.allclose(opened.restore(images), model.restore(images), atol=1e-3)
 
 

@@ -25,6 +25,7 @@ from unseen.errors import ConfigError, ImageError, UnseenError
 from unseen.experiment import Experiment
 from unseen.images import read_image
 from unseen.networks import ResNetConfig, build
+from unseen.networks.abstention import Abstaining, Abstention
 from unseen.restoration import Tiler, read_picture, restore_image
 from unseen.restoration.run import removed
 
@@ -60,6 +61,13 @@ def test_what_is_given_back_is_what_unseen_restore_writes(half: Offer, tmp_path:
     assert np.array_equal(written.pixels, restore_image(lambda images: images * 0.5, pixels[..., :3]))
     assert written.alpha is not None and np.array_equal(written.alpha, pixels[..., 3])
     assert written.own == found.picture.own
+
+
+def test_what_the_model_takes_for_clean_is_told(tmp_path: Path) -> None:
+    careful = Offer("careful", Tiler(Abstaining(lambda images: images, Abstention(low=0.1, high=0.2))), "Careful.")
+    Image.fromarray(noise(20, 30, 3)).save(tmp_path / "a.png")
+    found = restore_upload(tmp_path / "a.png", careful)
+    assert found.notes == ("it is taken for clean, and left as it is; another model may not",)
 
 
 def test_a_picture_on_its_side_is_restored_and_shown_upright(tmp_path: Path) -> None:

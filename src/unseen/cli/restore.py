@@ -138,8 +138,7 @@ def _opened(
     source: str | None, device: str, trust: bool, strength: float, always: bool = False
 ) -> "tuple[Model, Tiler]":
     from unseen.evaluation.baselines import BASELINES
-    from unseen.models import Model, open_model
-    from unseen.models import always as always_restoring
+    from unseen.models import Model, always_restoring, open_model
     from unseen.restoration import tiler_for
     from unseen.shipped import find_model
 
@@ -292,11 +291,8 @@ class _Outcome:
             "status": result.status,
             "message": message,
             "notes": result.notes,
-            **(
-                {"width": result.width, "height": result.height, "taken": result.taken}
-                if result.status == "restored"
-                else {}
-            ),
+            **({"width": result.width, "height": result.height} if result.status == "restored" else {}),
+            **({"taken": result.taken} if result.status == "restored" and not job.is_video else {}),
             **self.more.get(job, {}),
         }
 

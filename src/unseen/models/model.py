@@ -49,7 +49,7 @@ class Model:
         return () if self.experiment is None else (*self.before, self.experiment)
 
 
-def always(model: Model) -> Model:
+def always_restoring(model: Model) -> Model:
     """The same model, without its reject option: it also restores what it takes for clean."""
     return replace(model, restore=model.restore.restorer) if isinstance(model.restore, Abstaining) else model
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from unseen.errors import ConfigError
-from unseen.models import Model, always, open_model
+from unseen.models import Model, always_restoring, open_model
 from unseen.restoration.tiles import Tiler, tiler_for
 from unseen.shipped import find_model
 
@@ -122,5 +122,5 @@ def load(
     """
     model = open_model(find_model(source), device=device, precision=precision, trust=trust)
     if always_restore:
-        model = always(model)
+        model = always_restoring(model)
     return ImageRestorer(model, tiler_for(model.restore, model.device or device, model.config))

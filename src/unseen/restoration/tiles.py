@@ -315,8 +315,7 @@ def out_of_memory(error: BaseException | None) -> bool:
 def blended(before: NDArray[Any], after: NDArray[Any], strength: float) -> NDArray[Any]:
     """`before` at strength 0, `after` at 1, between them a blend of both, rounded to their type.
 
-    No model is asked again, and so it may differ by one step of the type from what `unseen restore --strength` gives,
-    which blends before it rounds.
+    Of integers both have been rounded: it may differ by one from a blend before rounding, as `Tiler.strength` makes it.
     """
     if strength in (0, 1):
         return after if strength else before
