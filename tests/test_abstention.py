@@ -197,3 +197,30 @@ def test_the_command_line_says_what_it_leaves_alone_and_can_be_told_not_to(
     left, restored = load("careful.safetensors"), load("careful.safetensors", always_restore=True)
     assert (restored(image) != image).any()
     assert not isinstance(restored.model.restore, Abstaining) and isinstance(left.model.restore, Abstaining)
+
+
+def test_evaluate_judges_a_model_with_and_without_its_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TINY.model_copy(update={"abstain": Abstention(low=0.9, high=1.0)})
+    save_network(tmp_path / "careful.safetensors", build(config, 0).state_dict(), Experiment(network=config), 0)
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(spotted(0.3, blocks=3)).save(tmp_path / "photos/dry.png")
+    monkeypatch.chdir(tmp_path)
+
+    def judged(*words: str) -> tuple[dict[str, Any], str | None]:
+        command = ["unseen", "evaluate", "careful.safetensors", "--on", "clean", "--images", "photos", "--json", *words]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+            raise SystemExit(0)
+        assert not ended.value.code
+        said = json.loads(capsys.readouterr().out)
+        model = said["models"][0]
+        wanted = (model["name"], "psnr_rgb")
+        return model, next(row for row in said["results"] if (row["experiment"], row["quantity"]) == wanted)["note"]
+
+    (careful, untouched), (restoring, touched) = judged(), judged("--always")
+    assert (careful["name"], restoring["name"]) == ("careful", "careful-always")
+    assert careful["content"] != restoring["content"]
+    assert (untouched, touched) == ("infinite", None)

@@ -97,6 +97,9 @@ def evaluate(
     color: Annotated[str, typer.Option(help="What PSNR is read on for folders of pairs: y or rgb.")] = "y",
     border: Annotated[int, typer.Option(help="Pixels at each side of pairs that are not scored.", min=0)] = 0,
     align: Annotated[bool, typer.Option("--align", help="Move pairs by fractions of pixels before scoring.")] = False,
+    always: Annotated[
+        bool, typer.Option("--always", help="Also restore what a model takes for clean and would leave as it is.")
+    ] = False,
     trust: Annotated[bool, typer.Option("--trust", help="Load models whose files execute code.")] = False,
     allow_leaks: Annotated[
         bool, typer.Option("--allow-leaks", help="Judge on images that were trained on, and mark the result.")
@@ -120,7 +123,7 @@ def evaluate(
     from unseen.results import write_result
     from unseen.rows import write_rows
 
-    candidates = _candidates(models or [], restored or [], device, trust)
+    candidates = _candidates(models or [], restored or [], device, trust, always)
     asked, config = _judge(
         candidates, on, images, scale, crop, limit, {"color": color, "border": border, "align": align}
     )
@@ -207,12 +210,14 @@ def _told_apart(results: "list[Result]", tables: "list[pandas.DataFrame]") -> "l
     ]
 
 
-def _candidates(models: list[str], restored: list[Path], device: str, trust: bool) -> list[Candidate]:
-    """Every model opened, with names that differ."""
+def _candidates(
+    models: list[str], restored: list[Path], device: str, trust: bool, always: bool = False
+) -> list[Candidate]:
+    """Every model opened, with names that differ. `always`: without a reject option, and called so."""
     from unseen.evaluation.baselines import BASELINES
     from unseen.evaluation.restored import RestoredFolder
     from unseen.experiment import best_device
-    from unseen.models import open_model
+    from unseen.models import always_restoring, open_model
     from unseen.results import ModelInfo
 
     if not models and not restored:
@@ -225,10 +230,12 @@ def _candidates(models: list[str], restored: list[Path], device: str, trust: boo
         if source in BASELINES:
             found.append(Candidate(ModelInfo(name=source, kind="baseline"), BASELINES[source]))
             continue
-        model = open_model(source, device=chosen, trust=trust)
+        model = opened = open_model(source, device=chosen, trust=trust)
+        if always:
+            model = always_restoring(opened)
         trained_on = "; before that ".join(map(_trained_on, reversed(model.lineage))) or None
         info = ModelInfo(
-            name=model.name,
+            name=model.name if model is opened else f"{model.name}-always",
             kind=model.kind,
             parameters=model.parameters,
             content=model.content,
