@@ -1,14 +1,16 @@
 """Losses: closed forms, and the mean over parts of a batch is the loss of the whole."""
 
+import math
+
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from unseen.losses import ALL, L1, AnyLoss, Charbonnier, Decoupled, DiffusionL1, PriorL1
+from unseen.losses import ALL, L1, PSNR, AnyLoss, Charbonnier, Decoupled, DiffusionL1, PriorL1
 from unseen.seeding import generator
 from unseen.types import Batch
 
-LOSS: TypeAdapter[L1 | Charbonnier | Decoupled] = TypeAdapter(AnyLoss)
+LOSS: TypeAdapter[L1 | Charbonnier | PSNR | Decoupled] = TypeAdapter(AnyLoss)
 
 every_loss = pytest.mark.parametrize(
     "loss", [kind() for kind in ALL if kind not in (PriorL1, DiffusionL1)] + [Decoupled(removal=3)], ids=repr
@@ -70,6 +72,18 @@ def test_charbonnier_is_epsilon_at_zero_and_l1_far_away() -> None:
     assert Charbonnier()(batch.clean + 100, batch).item() == pytest.approx(100)
 
 
+def test_a_decibel_is_worth_the_same_on_every_image_to_the_psnr_loss() -> None:
+    _, batch = made()
+    worth = PSNR(epsilon=1e-12)
+    for error in (0.3, 0.03):
+        once, halved = (worth(batch.clean + factor * error, batch).item() for factor in (1, 0.5))
+        assert once - halved == pytest.approx(math.log(4))  # 6.02 dB
+    assert PSNR(epsilon=0.01)(batch.clean + 0.1, batch).item() == pytest.approx(math.log(2))
+    errors = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)[:, None, None, None]
+    each = [math.log1p(error.item() ** 2 / 1e-5) for error in errors]
+    assert PSNR()(batch.clean + errors, batch).item() == pytest.approx(sum(each) / 4)
+
+
 def test_decoupled_at_one_and_one_is_l1() -> None:
     restored, batch = made()
     assert Decoupled()(restored, batch).item() == L1()(restored, batch).item()
@@ -87,7 +101,13 @@ def test_decoupled_counts_each_side_of_the_mask_by_its_weight() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"kind": "Charbonnier", "epsilon": 0}, {"kind": "Decoupled", "removal": -1}, {"kind": "L2"}, {"epsilon": 1}],
+    [
+        {"kind": "Charbonnier", "epsilon": 0},
+        {"kind": "Decoupled", "removal": -1},
+        {"kind": "PSNR", "epsilon": 0},
+        {"kind": "L2"},
+        {"epsilon": 1},
+    ],
 )
 def test_configurations_that_fit_no_loss_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

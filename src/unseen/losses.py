@@ -1,7 +1,7 @@
 """Losses: configurations that are functions of (restored, batch).
 
-Every loss is a mean over all pixels of the batch, so that the mean over equal parts of a batch is the loss of the
-whole, and several processes see the gradient of one.
+Every loss is a mean over all pixels, or all images, of the batch, so that the mean over equal parts of a batch is the
+loss of the whole, and several processes see the gradient of one.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -35,6 +35,23 @@ class Charbonnier(Frozen):
         return torch.sqrt((restored - batch.clean).square() + self.epsilon**2).mean()
 
 
+class PSNR(Frozen):
+    """Mean over images of ln(1 + MSE / epsilon): minus the PSNR, but for a factor and a constant.
+
+    Chen et al. (ECCV 2022) train NAFNet by the PSNR itself; this one ends at 0.
+
+    A decibel is worth the same on every image, so that faint degradations count as much as strong ones. `epsilon` is
+    the MSE under which that ends: 1e-5 is 50 dB.
+    """
+
+    kind: Literal["PSNR"] = "PSNR"
+    epsilon: float = Field(default=1e-5, gt=0)
+
+    def __call__(self, restored: Images, batch: Batch) -> Float[Tensor, ""]:
+        mse = (restored - batch.clean).square().flatten(1).mean(1)
+        return torch.log1p(mse / self.epsilon).mean()
+
+
 class Decoupled(Frozen):
     """L1 with weights of its own where the degradation is (`removal`) and where it is not (`reconstruction`).
 
@@ -50,9 +67,9 @@ class Decoupled(Frozen):
         return (weight * (restored - batch.clean).abs()).mean()
 
 
-ALL = (L1, Charbonnier, Decoupled, PriorL1, DiffusionL1)
+ALL = (L1, Charbonnier, PSNR, Decoupled, PriorL1, DiffusionL1)
 
 if TYPE_CHECKING:
-    AnyLoss = L1 | Charbonnier | Decoupled | PriorL1 | DiffusionL1
+    AnyLoss = L1 | Charbonnier | PSNR | Decoupled | PriorL1 | DiffusionL1
 else:
     AnyLoss = one_of(ALL)
