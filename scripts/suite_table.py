@@ -1,8 +1,10 @@
-"""The tables of docs/noise-studies.md: a line for each setting of a study, a column for each suite; Markdown on stdout.
+"""The tables of docs/noise-studies.md and blur-studies.md: a line for each setting of a study, a column for each suite;
+Markdown on stdout.
 
     .venv/bin/python scripts/suite_table.py noise-methods --axis variant
+    .venv/bin/python scripts/suite_table.py blur-long --seen motion motion-across
 
-PSNR in RGB, dB: the mean over the seeds that are finished. The mean of unseen is over every suite but the seen one and
+PSNR in RGB, dB: the mean over the seeds that are finished. The mean of unseen is over every suite but the seen ones and
 clean photographs, whatever a setting was trained on; the study's own page leaves out what any of its networks has met.
 """
 
@@ -21,15 +23,15 @@ def main() -> None:
     parser.add_argument("study", help="its name")
     parser.add_argument("--runs", type=Path, default=Path("results"))
     parser.add_argument("--axis", default="variant", help="a line for each of its values")
-    parser.add_argument("--seen", default="gaussian25", help="the suite that ordinary training has seen")
+    parser.add_argument("--seen", nargs="+", default=["gaussian25"], help="the suites that ordinary training has seen")
     given = parser.parse_args()
     print(table(given.study, given.runs, given.axis, given.seen))
 
 
-def table(study: str, runs: Path, axis: str, seen: str) -> str:
+def table(study: str, runs: Path, axis: str, seen: list[str]) -> str:
     record = read_study(runs, study)
     suites = [suite.name for suite in record.suites]
-    unseen = [name for name in suites if name not in (seen, "clean")]
+    unseen = [name for name in suites if name not in (*seen, "clean")]
     lines: list[tuple[object, int | None, pd.DataFrame]] = []
     for value in record.axes[axis]:
         found = [_last(cell.rows) for cell in record.cells if cell.axes[axis] == value and cell.rows is not None]
@@ -44,7 +46,7 @@ def table(study: str, runs: Path, axis: str, seen: str) -> str:
         "seeds",
         "mean of unseen",
         "range over seeds",
-        *(f"**{s}** (seen)" if s == seen else s for s in suites),
+        *(f"**{s}** (seen)" if s in seen else s for s in suites),
     ]
     rows = [_line(who, seeds, found, unseen) for who, seeds, found in lines]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---", *["--:"] * (len(heads) - 1)], *rows))
