@@ -1,21 +1,29 @@
-"""The tables of docs/noise-studies.md and blur-studies.md: a line for each setting of a study, a column for each suite;
-Markdown on stdout.
+"""The tables of the docs about studies: a line for each setting, a column for each suite; Markdown on stdout.
 
-    .venv/bin/python scripts/suite_table.py noise-methods --axis variant
-    .venv/bin/python scripts/suite_table.py blur-long --seen motion motion-across
+    .venv/bin/python scripts/suite_table.py noise-methods
+    .venv/bin/python scripts/suite_table.py background-count --axis backgrounds.count --seen seen --quantity residual
+    .venv/bin/python scripts/suite_table.py blur-longer --seen motion motion-across --against ordinary
 
-PSNR in RGB, dB: the mean over the seeds that are finished. The mean of unseen is over every suite but the seen ones and
-clean photographs, whatever a setting was trained on; the study's own page leaves out what any of its networks has met.
+The mean over the seeds that are finished of one quantity (`unseen.rows.QUANTITIES`), by default PSNR in RGB, dB. The
+mean of unseen is over every suite but the seen ones and clean photographs, whatever a setting was trained on (the page
+of the study leaves out what any of its networks has met); beside it stands half its 95 % interval over seeds (t).
+
+`--against` compares with a setting instead, seed by seed where both are finished: the difference, and for PSNR what
+becomes of the generalization error (the mean MSE of the unseen suites). A difference is followed by half its interval.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from unseen.rows import summarise
-from unseen.study.record import read_study
+from unseen.rows import QUANTITIES, interval, summarise
+from unseen.study.record import StudyRecord, read_study
+
+Found = dict[Any, pd.DataFrame]
+"""By seed, every quantity of every suite after the last step."""
 
 
 def main() -> None:
@@ -24,45 +32,106 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("results"))
     parser.add_argument("--axis", default="variant", help="a line for each of its values")
     parser.add_argument("--seen", nargs="+", default=["gaussian25"], help="the suites that ordinary training has seen")
+    parser.add_argument("--quantity", default="psnr_rgb", choices=list(QUANTITIES), metavar="NAME")
+    parser.add_argument("--against", help="compare with this setting, seed by seed")
     given = parser.parse_args()
-    print(table(given.study, given.runs, given.axis, given.seen))
+    record = read_study(given.runs, given.study)
+    if given.against is None:
+        print(table(record, given.axis, given.seen, given.quantity))
+    else:
+        print(differences(record, given.axis, given.seen, given.quantity, given.against))
 
 
-def table(study: str, runs: Path, axis: str, seen: list[str]) -> str:
-    record = read_study(runs, study)
-    suites = [suite.name for suite in record.suites]
-    unseen = [name for name in suites if name not in (*seen, "clean")]
-    lines: list[tuple[object, int | None, pd.DataFrame]] = []
-    for value in record.axes[axis]:
-        found = [_last(cell.rows) for cell in record.cells if cell.axes[axis] == value and cell.rows is not None]
-        if found:
-            lines.append((value, len(found), pd.concat(found, axis=1).loc[suites]))
+def table(record: StudyRecord, axis: str, seen: list[str], quantity: str) -> str:
+    """The quantity itself, of every setting and of the baselines."""
+    suites, unseen = _suites(record, seen)
+    digits = 2 if "psnr" in quantity or "gain" in quantity else 3
+    rows = []
+    for setting, found in _settings(record, axis).items():
+        values = pd.DataFrame({seed: each.loc[suites, quantity] for seed, each in found.items()})
+        rows.append([setting, str(len(found)), _spread(values.loc[unseen].mean(), digits),
+                     *(_number(value, digits) for value in values.mean(axis=1))])  # fmt: skip
     baselines = summarise(record.baselines)
     for name in baselines.experiment.unique():
-        found = baselines[baselines.experiment == name].set_index("suite")[["psnr_rgb"]]
-        lines.append((name, None, found.loc[suites]))
-    heads = [
-        "",
-        "seeds",
-        "mean of unseen",
-        "range over seeds",
-        *(f"**{s}** (seen)" if s in seen else s for s in suites),
-    ]
-    rows = [_line(who, seeds, found, unseen) for who, seeds, found in lines]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---", *["--:"] * (len(heads) - 1)], *rows))
+        values = baselines[baselines.experiment == name].set_index("suite").loc[suites, quantity]
+        rows.append([name, "", _number(values.loc[unseen].mean(), digits), *(_number(each, digits) for each in values)])
+    return _markdown(["", "seeds", "mean of unseen", *_heads(suites, seen)], rows)
 
 
-def _last(rows: pd.DataFrame) -> pd.Series:
-    """PSNR of each suite at the last step."""
+def differences(record: StudyRecord, axis: str, seen: list[str], quantity: str, against: str) -> str:
+    """Every other setting less `against`, over the seeds that both have."""
+    suites, unseen = _suites(record, seen)
+    settings = _settings(record, axis)
+    if against not in settings:
+        raise SystemExit(f"{against!r} is no finished setting; there are {', '.join(settings)}.")
+    psnr, digits = "psnr" in quantity, 2 if "psnr" in quantity or "gain" in quantity else 3
+    rows, base = [], settings.pop(against)
+    for setting, found in settings.items():
+        seeds = [seed for seed in found if seed in base]
+        if not seeds:
+            continue
+        change = pd.DataFrame({seed: found[seed][quantity] - base[seed][quantity] for seed in seeds})
+        errors = [_error(found[seed], base[seed], unseen) for seed in seeds] if psnr else []
+        rows.append([setting, str(len(seeds)), _spread(change.loc[unseen].mean(), digits, signed=True),
+                     *([_percent(errors)] if psnr else []),
+                     *(_spread(change.T[suite], digits, signed=True) for suite in suites)])  # fmt: skip
+    return _markdown(["", "seeds", "mean of unseen", *(["error"] if psnr else []), *_heads(suites, seen)], rows)
+
+
+def _suites(record: StudyRecord, seen: list[str]) -> tuple[list[str], list[str]]:
+    suites = [suite.name for suite in record.suites]
+    if unknown := [name for name in seen if name not in suites]:
+        raise SystemExit(
+            f"No suite is called {', '.join(unknown)}; there are {', '.join(suites)}. Name them with --seen."
+        )
+    return suites, [name for name in suites if name not in (*seen, "clean")]
+
+
+def _settings(record: StudyRecord, axis: str) -> dict[str, Found]:
+    """The finished cells of every value of the axis, in its order."""
+    settings: dict[str, Found] = {}
+    for value in record.axes[axis]:
+        cells = [cell for cell in record.cells if cell.axes[axis] == value and cell.rows is not None]
+        found = {cell.axes.get("seed"): _last(cell.rows) for cell in cells if cell.rows is not None}
+        if found:
+            settings["all" if value is None else str(value)] = found
+    return settings
+
+
+def _last(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every quantity of each suite at the last step."""
     summary = summarise(rows)
-    return summary[summary.step == summary.step.max()].set_index("suite")["psnr_rgb"]
+    return summary[summary.step == summary.step.max()].set_index("suite")
 
 
-def _line(value: object, seeds: int | None, found: pd.DataFrame, unseen: list[str]) -> list[str]:
-    means = found.loc[unseen].mean()
-    spread = f"{means.min():.2f} to {means.max():.2f}" if seeds and seeds > 1 else "-"
-    each = [f"{psnr:.2f}" if np.isfinite(psnr) else ">100" for psnr in found.mean(axis=1)]
-    return ["all" if value is None else str(value), str(seeds or ""), f"{means.mean():.2f}", spread, *each]
+def _error(found: pd.DataFrame, base: pd.DataFrame, unseen: list[str]) -> float:
+    """What the mean MSE over the unseen suites has changed by, as a share of what it was."""
+    return float(found.loc[unseen, "mse"].mean() / base.loc[unseen, "mse"].mean()) - 1
+
+
+def _spread(values: pd.Series, digits: int, signed: bool = False) -> str:
+    mean, low, high = interval(values.to_numpy())
+    text = _number(mean, digits, signed)
+    return text if not np.isfinite(high - low) else f"{text} +- {(high - low) / 2:.{digits}f}"
+
+
+def _percent(shares: list[float]) -> str:
+    mean, low, high = (100 * each for each in interval(shares))
+    return f"{mean:+.1f} %" + (f" +- {(high - low) / 2:.1f}" if np.isfinite(high - low) else "")
+
+
+def _number(value: float, digits: int, signed: bool = False) -> str:
+    if np.isnan(value):
+        return "-"
+    return (f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}") if np.isfinite(value) else ">100"
+
+
+def _heads(suites: list[str], seen: list[str]) -> list[str]:
+    return [f"**{suite}** (seen)" if suite in seen else suite for suite in suites]
+
+
+def _markdown(heads: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---", *["--:"] * (len(heads) - 1)], *rows))
 
 
 if __name__ == "__main__":
