@@ -451,16 +451,39 @@ STARS = {"unseen": "*", "unknown": "?"}
 
 
 def _print_summary(rows: Any, groups: dict[str, str]) -> None:
-    """One line per suite and restorer, and the means over the seen and over the unseen suites."""
+    """Of rain, and of noise and blur: one line per suite and restorer, and the means over those that are seen and those
+    that are unseen."""
     from rich.console import Console
-    from rich.table import Table
 
-    from unseen.rows import display, mean_over, summarise
+    from unseen.rows import summarise
 
     summary = summarise(rows)
-    degraded = summary[[groups.get(suite) != "clean" for suite in summary.suite]]
-    masked = degraded.empty or degraded.error_under4.isna().any()  # octaves are of all that is not rain
-    columns = COLUMNS if masked else WITHOUT_MASK
+    by_octaves = set(summary[summary.error_under4.notna()].suite)  # of all that is not rain
+    degraded = [suite for suite, group in groups.items() if group != "clean"]
+    with_mask = [suite for suite in degraded if suite not in by_octaves]
+    without = [suite for suite in degraded if suite in by_octaves]
+    clean = [suite for suite, group in groups.items() if group == "clean"]
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    if with_mask or not without:
+        console.print(_summary_table(summary, groups, [*with_mask, *clean], COLUMNS))
+    if without:
+        console.print(_summary_table(summary, groups, [*without, *([] if with_mask else clean)], WITHOUT_MASK))
+    say("* unseen: outside what the model was trained on (?: not known). PSNR and gain over the input in dB, RGB.")
+    if with_mask or not without:
+        say(
+            "Y: of BT.601. removed: removal ratio, 0 did nothing, 1 removed the degradation's component; residual, E_B:"
+        )
+        say("lower is better.")
+    if without:
+        say("retained: of the degradation, 1 did nothing; orthogonal: error that is not the degradation's; bias: what")
+        say("was done to the content; deviation: noise that leaked through; lower is better.")
+
+
+def _summary_table(summary: Any, groups: dict[str, str], suites: list[str], columns: dict[str, str]) -> Any:
+    from rich.table import Table
+
+    from unseen.rows import display, mean_over
+
     names = list(dict.fromkeys(summary.experiment))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("suite", no_wrap=True)
@@ -478,18 +501,9 @@ def _print_summary(rows: Any, groups: dict[str, str]) -> None:
             table.add_row(title if number == 0 else "", name, *values, end_section=name == names[-1])
 
     for group in ("seen", "unseen", "unknown", "clean"):
-        suites = [suite for suite, its in groups.items() if its == group]
-        for suite in suites:
+        its = [suite for suite in suites if groups[suite] == group]
+        for suite in its:
             add(f"{suite}{STARS.get(group, '')}", summary[summary.suite == suite])
-        if len(suites) > 1:
-            add(f"MEAN {group}", mean_over(summary, suites))
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
-    say("* unseen: outside what the model was trained on (?: not known). PSNR and gain over the input in dB, RGB.")
-    if masked:
-        say(
-            "Y: of BT.601. removed: removal ratio, 0 did nothing, 1 removed the degradation's component; residual, E_B:"
-        )
-        say("lower is better.")
-    else:
-        say("retained: of the degradation, 1 did nothing; orthogonal: error that is not the degradation's; bias: what")
-        say("was done to the content; deviation: noise that leaked through; lower is better.")
+        if len(its) > 1:
+            add(f"MEAN {group}", mean_over(summary, its))
+    return table

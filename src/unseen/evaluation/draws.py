@@ -30,10 +30,8 @@ def split(restored: Sequence[Images], clean: Images, bands: bool = False) -> dic
     spread, off = draws - mean, mean - clean.double()
     found = _unbiased(off.square().sum(dim=(1, 2, 3)), spread.square().sum(dim=(0, 2, 3, 4)), count)
     if bands:
-        within = [energies(off), torch.stack([energies(each) for each in spread]).sum(dim=0)]
-        for place, band in enumerate(BANDS):
-            split_up = _unbiased(*(energy[:, place] for energy in within), count)
-            found |= {f"{name}_{band}": energy for name, energy in split_up.items()}
+        octaves = _unbiased(energies(off), torch.stack([energies(each) for each in spread]).sum(dim=0), count)
+        found |= {f"{name}_{band}": part[:, at] for name, part in octaves.items() for at, band in enumerate(BANDS)}
     return found
 
 

@@ -29,7 +29,8 @@ TOLERANCE = 1e-3
 Array = NDArray[np.float64]
 Sample = Mapping[str, Array]
 """By quantity, as `rows.bootstrapped`, and beside those `psnr`, `ssim` and `gain` as the suite reads them (Y or RGB),
-and `removed`: the removal ratio, or where that is undefined 1 less the retention a, which needs no mask."""
+and `removed`: the removal ratio; of what is read in RGB (noise, blur), and where it is undefined, 1 less the retention,
+which needs no mask."""
 
 
 @dataclass(frozen=True)
@@ -400,7 +401,8 @@ def _with_headline(found: Sample, info: SuiteInfo) -> Sample:
     if info.group == "clean":  # the input is perfect
         read["gain"] = np.full_like(read["gain"], math.nan)
     ratio = found["removal_ratio"]
-    return {**found, **read, "removed": ratio if not math.isnan(ratio[0]) else 1 - found["retention"]}
+    masked = info.color == "y" and not math.isnan(ratio[0])
+    return {**found, **read, "removed": ratio if masked else 1 - found["retention"]}
 
 
 def _differences(
