@@ -319,7 +319,7 @@ def test_what_has_no_mask_is_told_apart_without_one(record, tmp_path):
     assert titles == ["PSNR, dB", "retention a", "orthogonal error", "bias", "deviation"]
     assert {title for title, _ in by_suite.columns} == {"PSNR", "retained", "orthogonal"}
     (removal,) = answer(tables).removal
-    assert removal.startswith("The share that is removed (1 less the retention, as there is no mask)")
+    assert removal.startswith("The share that is removed (1 less the retention; 0: did nothing, 1: removed all) on")
     assert f"steep {1 - tables.of('all 270', 'steep', 'retention').mean:.2f}" in removal
     assert "which is a share below 0.2, on steep (all 270)" in removal
     # The rows are those of rain, where both measures agree: so must the sentences about growing blind.

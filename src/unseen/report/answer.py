@@ -218,9 +218,10 @@ def _removal(tables: Tables, series: str, found: Comparison | None) -> str:
         if blind
         else f"on none of them is it below {BLIND:g}, which would be next to nothing"
     )
+    what, how = _of_what(tables)
     return (
-        f"{_of_what(tables, capital=True)} (0: did nothing, 1: removed all) on every unseen suite is, for "
-        f"{' / '.join(names)}: {', '.join(values)}; {end}."
+        f"The {what} ({how}0: did nothing, 1: removed all) on every unseen suite is, for {' / '.join(names)}: "
+        f"{', '.join(values)}; {end}."
     )
 
 
@@ -234,12 +235,12 @@ def _as_share(quantity: str, value: float) -> float:
     return 1 - value if quantity == "retention" else value
 
 
-def _of_what(tables: Tables, capital: bool = False) -> str:
+def _of_what(tables: Tables) -> tuple[str, str]:
+    """What the share removed is called here, and how it is measured where that is not said by the name."""
     maskless = [suite in tables.maskless for suite in tables.unseen]
-    which = " (1 less the retention, as there is no mask)" if all(maskless) else ""
-    which = " (of noise and blur 1 less the retention)" if any(maskless) and not which else which
-    words = "removal ratio" if not any(maskless) else f"share that is removed{which}"
-    return f"{'T' if capital else 't'}he {words}"
+    if not any(maskless):
+        return "removal ratio", ""
+    return "share that is removed", f"{'' if all(maskless) else 'of noise and blur '}1 less the retention; "
 
 
 def _plain(value: float) -> str:
@@ -292,8 +293,8 @@ def _training(tables: Tables, series: str, found: Comparison | None) -> str:
     shown = [curve for curve in curves if curve.shown]
     if not shown:
         return (
-            f"Along {who} the rows do not show the network growing blind: on no unseen suite does "
-            f"{_of_what(tables)} fall while seen PSNR rises{noise}."
+            f"Along {who} the rows do not show the network growing blind: on no unseen suite does the "
+            f"{_of_what(tables)[0]} fall while seen PSNR rises{noise}."
         )
     details = [
         f"{curve.suite} from {curve.highest:.2f} (at {curve.from_step:,} steps, its highest) to {curve.last:.2f}"
@@ -305,7 +306,7 @@ def _training(tables: Tables, series: str, found: Comparison | None) -> str:
     end = f"; on {listed(rest)} it does not fall beyond noise" if rest and curves[0].rise.has_interval else ""
     end = f"; on {listed(rest)} it does not" if rest and not end else end
     text = (
-        f"{who[0].upper()}{who[1:]} grows blind as it goes on{seen}: {_of_what(tables)} falls on "
+        f"{who[0].upper()}{who[1:]} grows blind as it goes on{seen}: the {_of_what(tables)[0]} falls on "
         f"{', '.join(details)}{end}{noise if not rest else ''}"
     )
     if found is not None:
