@@ -125,7 +125,9 @@ def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals or not key:
-            raise ConfigError(f"--set takes key=value, for example recipe.steps=100, not {change!r}.")
+            raise ConfigError(
+                f"--set takes key=value, with dots between the keys of a path (--help has an example), not {change!r}."
+            )
         try:
             raw = with_value(raw, key.strip(), yaml.safe_load(text))
         except yaml.YAMLError as error:
