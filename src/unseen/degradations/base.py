@@ -100,6 +100,11 @@ class Degradation(Frozen):
         return type(self).__module__.rpartition(".")[2]
 
     @property
+    def families(self) -> tuple[str, ...]:
+        """Those of all that an image may meet, each once: several only of mixtures."""
+        return tuple(dict.fromkeys(link.family for chain in self.alternatives() for link in chain))
+
+    @property
     def border(self) -> int:
         """How many pixels along each side may show what lies beyond the image, which is made up. They are left out
         of scores. 0 where every pixel comes from its own place."""
