@@ -25,6 +25,8 @@ from unseen.checkpoints import load_checkpoint, restorer
 from unseen.cli.app import progress_bar
 from unseen.cli.evaluate import _told_apart
 from unseen.cli.train import read_experiment
+from unseen.degradations import preset
+from unseen.evaluation.sheet import LINE, wrapped
 from unseen.experiment import Experiment
 from unseen.images import read_image, write_image
 from unseen.networks import ResNetConfig, UNetConfig
@@ -174,6 +176,24 @@ def test_preview_draws_a_sheet(unseen: Run, photographs: Path, tmp_path: Path) -
     assert width >= 3 * 64
     assert [line.split()[0] for line in told.out.splitlines()] == ["medium", "steep"]
     assert "direction" in told.out.splitlines()[1]
+
+
+def test_headings_of_a_sheet_fit_into_it() -> None:
+    text = "camera-raw: CameraNoise, shot 0.004 to 0.012, mosaic rggb - 24.1 dB"
+    lines = wrapped(text, 30, len)
+    assert " ".join(lines) == text
+    assert max(map(len, lines)) <= 30
+    assert wrapped("a-word-that-is-wider on", 5, len) == ["a-word-that-is-wider", "on"]
+
+
+def test_a_long_heading_makes_a_sheet_taller_and_no_wider(unseen: Run, tmp_path: Path) -> None:
+    sizes = {}
+    for name in ("gaussian25", "camera-raw"):
+        assert unseen("preview", "--degradation", name, "--size", "64", "-o", f"{name}.png").code == 0
+        sizes[name] = read_image(tmp_path / f"{name}.png").shape[:2]
+    assert sizes["gaussian25"] == (64 + 2 * LINE, 4 * 64)
+    assert sizes["camera-raw"][0] > 64 + 2 * LINE
+    assert sizes["camera-raw"][1] == 4 * 64
 
 
 def test_preview_draws_every_rain_on_embedded_images_and_tells_of_them_as_json(unseen: Run, tmp_path: Path) -> None:
