@@ -23,7 +23,7 @@ from small_priors import small_tae
 from unseen import cli, recipes
 from unseen.checkpoints import load_checkpoint, restorer
 from unseen.cli.app import progress_bar
-from unseen.cli.evaluate import _told_apart
+from unseen.cli.evaluate import Candidate, _everything, _told_apart
 from unseen.cli.train import read_experiment
 from unseen.degradations import preset
 from unseen.evaluation.sheet import LINE, wrapped
@@ -343,6 +343,23 @@ def test_what_models_have_seen_is_told_apart_where_it_differs() -> None:
         [f"seen by {n}", f"seen by {n}", "steep", "steep"] for n in "ab"
     ]
     assert _told_apart([one[0], same[0]], [one[1], same[1]])[1] is same[1]
+
+
+@pytest.mark.parametrize(
+    ("names", "collections"),
+    [
+        (("medium",), ("unseen-rain",)),
+        (("blurs",), ("unseen-blur",)),
+        (("haze",), ("unseen-haze",)),
+        (("medium", "gaussian25"), ("unseen-rain", "unseen-noise")),
+    ],
+)
+def test_by_default_a_checkpoint_is_judged_on_what_is_unseen_of_its_families(
+    names: tuple[str, ...], collections: tuple[str, ...]
+) -> None:
+    info: Any = SimpleNamespace(name="model")
+    stages = tuple(Experiment(degradation=preset(name)) for name in names)
+    assert _everything(Candidate(info, lambda degraded: degraded, stages)) == ("seen", *collections, "clean")
 
 
 def test_shipped_weights_are_judged_without_the_data_they_were_trained_on(

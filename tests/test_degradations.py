@@ -200,7 +200,8 @@ def test_every_kind_is_named_after_its_class_and_refuses_unknown_keys(kind: type
     assert set(kind.factors) <= set(kind.model_fields)
     assert {*kind.training, *kind.tests} <= set(kind.presets)
     assert not set(kind.training) & set(kind.tests)
-    assert kind is Mixture or kind.color in ("y", "rgb")  # a mixture has that of its parts
+    assert kind is Mixture or (kind.color in ("y", "rgb") and kind.draws >= 1)  # a mixture has those of its parts
+    assert kind.widest is None or kind.widest in preset_names(use="training")
     with pytest.raises(ValidationError, match="widht"):
         kind.model_validate({"widht": 3})
 

@@ -439,6 +439,8 @@ def test_a_mixture_belongs_to_the_family_of_its_parts(parts: tuple[str, ...], fa
     mixture = Mixture(parts=tuple(preset(name) for name in parts))
     assert mixture.family == family
     assert mixture.color == ("y" if family == "rain" else "rgb")
+    assert mixture.draws == (2 if family == "noise" else 1)
+    assert mixture.families == (("rain", "noise") if family == "mixture" else (family,))
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="A suite's name or a collection (`unseen suite list`), a folder of pairs, or a YAML of suites; "
-            "repeatable (default: seen, unseen-rain or what fits the model, clean)."
+            "repeatable (default: seen, what is unseen of its family, clean; medium, unseen-rain, clean of others)."
         ),
     ] = None,
     restored: Annotated[
@@ -333,12 +333,13 @@ def _judge(
 
 
 def _everything(candidate: Candidate) -> tuple[str, ...]:
-    """What a checkpoint of ours is judged on by default: its own degradation, and the unseen ones of the family."""
+    """What a checkpoint of ours is judged on by default: its own degradation, and the unseen ones of its family, or
+    families."""
     from unseen.evaluation.suites import COLLECTIONS
 
     assert candidate.trained is not None
-    collection = f"unseen-{candidate.trained.family}"
-    return "seen", collection if collection in COLLECTIONS else "unseen-rain", "clean"
+    collections = (f"unseen-{family}" for family in candidate.trained.families)
+    return "seen", *(collection for collection in collections if collection in COLLECTIONS), "clean"
 
 
 def _suite_name(folder: Path) -> str:

@@ -52,7 +52,9 @@ class Degradation(Frozen):
     to train on and of those to test on. No name is used twice in the package. `color` is what the headline PSNR is
     read on: "y" (luma, as deraining papers print it) or "rgb". `sizes` are the fields in pixels that the `scale` of
     a preset multiplies, for small patches, and leaves alone where they are given beside it; without any, it is nothing.
-    `whole` are the factors that are rounded to whole numbers.
+    `whole` are the factors that are rounded to whole numbers. `draws` is how many draws each image of a suite is judged
+    on by default: where a second one tells leakage from damage to the content, two. `widest` names the preset that
+    `unseen balance` searches within where none is given.
     """
 
     factors: ClassVar[dict[str, float | None]] = {}
@@ -62,6 +64,8 @@ class Degradation(Frozen):
     color: ClassVar[Color] = "rgb"
     sizes: ClassVar[tuple[str, ...]] = ()
     whole: ClassVar[tuple[str, ...]] = ()
+    draws: ClassVar[int] = 1
+    widest: ClassVar[str | None] = None
 
     name: str = ""
     mask_threshold: float = MASK_THRESHOLD

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from unseen.backgrounds import Backgrounds, BackgroundsConfig, expanded
-from unseen.degradations import AnyDegradation, Degradation, Rain, essence, mask_of, preset, preset_names
+from unseen.degradations import AnyDegradation, Degradation, Rain, essence, families, mask_of, preset, preset_names
 from unseen.errors import ConfigError
 from unseen.evaluation.alignment import aligned
 from unseen.images import PEAK
@@ -95,7 +95,7 @@ class Suite(Frozen):
     def draws(self) -> int:
         """How many draws of the degradation each image is judged on by default: of noise two, which tell its leakage
         from damage to the content (`unseen.evaluation.draws`); else one."""
-        return 2 if self.degradation is not None and self.degradation.family == "noise" else 1
+        return 1 if self.degradation is None else self.degradation.draws
 
     @property
     def bands(self) -> bool:
@@ -284,21 +284,23 @@ def _public(name: str, color: Color, align: bool = False, border: int = 0) -> Pa
     return PairSuite(name=name, pairs=PairFolderConfig(folder=folder), color=color, align=align, border=border)
 
 
-PUBLIC: dict[str, PairSuite] = {
-    "rain100l": _public("rain100l", "y"),
-    "rain100h": _public("rain100h", "y"),
-    "polyu_noise": _public("polyu_noise", "rgb"),
-    "lai_blur": _public("lai_blur", "rgb", align=True, border=20),
+SETS: dict[str, tuple[PairSuite, ...]] = {
+    "rain": (_public("rain100l", "y"), _public("rain100h", "y")),
+    "noise": (_public("polyu_noise", "rgb"),),
+    "blur": (_public("lai_blur", "rgb", align=True, border=20),),
 }
-"""Public sets of pairs by name, where docs/data.md says to put them."""
+"""Public sets of pairs by family, where docs/data.md says to put them."""
+
+PUBLIC: dict[str, PairSuite] = {suite.name: suite for sets in SETS.values() for suite in sets}
+"""The same by name."""
 
 COLLECTIONS: dict[str, tuple[str, ...]] = {
-    "unseen-rain": (*preset_names("rain", "tests"), "rain100l", "rain100h"),
-    "unseen-noise": (*preset_names("noise", "tests"), "polyu_noise"),
-    "unseen-blur": (*preset_names("blur", "tests"), "lai_blur"),
+    f"unseen-{family}": members
+    for family in families()
+    if (members := (*preset_names(family, "tests"), *(suite.name for suite in SETS.get(family, ()))))
 }
-"""Named lists of suites. Every headline on rain is the mean over `unseen-rain`; a mean over fewer says so. The same for
-noise and blur."""
+"""Named lists of suites, one for each family that has any: its tests and its public sets. Every headline on rain is the
+mean over `unseen-rain`; a mean over fewer says so. The same for the others."""
 
 
 def here(suite: AnySuite) -> bool:
