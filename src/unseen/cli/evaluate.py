@@ -94,7 +94,13 @@ def evaluate(
         typer.Option(help="Centre crop of images under synthetic suites, pixels a side.", min=1, show_default="256"),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many images of each suite.", min=1)] = None,
-    color: Annotated[str, typer.Option(help="What PSNR is read on for folders of pairs: y or rgb.")] = "y",
+    color: Annotated[
+        str | None,
+        typer.Option(
+            help="What PSNR is read on for folders of pairs: y or rgb.",
+            show_default="that of an exported suite; else y",
+        ),
+    ] = None,
     border: Annotated[int, typer.Option(help="Pixels at each side of pairs that are not scored.", min=0)] = 0,
     align: Annotated[bool, typer.Option("--align", help="Move pairs by fractions of pixels before scoring.")] = False,
     always: Annotated[
@@ -124,9 +130,8 @@ def evaluate(
     from unseen.rows import write_rows
 
     candidates = _candidates(models or [], restored or [], device, trust, always)
-    asked, config = _judge(
-        candidates, on, images, scale, crop, limit, {"color": color, "border": border, "align": align}
-    )
+    convention = {"border": border, "align": align, **({} if color is None else {"color": color})}
+    asked, config = _judge(candidates, on, images, scale, crop, limit, convention)
     judge: Judge = asked
     if absent := judge.absent:
         say(f"Not on this machine, and left out of the mean: {', '.join(absent)} (docs/data.md).")

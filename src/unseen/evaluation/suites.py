@@ -119,10 +119,11 @@ class Suite(Frozen):
 class PairSuite(Frozen):
     """Pairs of files on disk. Unseen for whatever was trained on another renderer, or another camera.
 
-    `color` is what the headline PSNR is read on: "y" (rain, as the field has it) or "rgb" (noise, blur). `border`
-    pixels are left out of every score, on each side; with `align` each restored image, and the degraded one, is first
-    moved by a fraction of pixels to where it fits the clean one best (`unseen.evaluation.alignment`). `crop` takes
-    the centre of at most so many pixels a side (None: the whole image).
+    `color` is what the headline PSNR is read on: "y" (rain, as the field has it) or "rgb" (noise, blur). Where it is
+    not given, that of the suite which the folder was exported from is filled in, if it was; else "y". `border` pixels
+    are left out of every score, on each side; with `align` each restored image, and the degraded one, is first moved by
+    a fraction of pixels to where it fits the clean one best (`unseen.evaluation.alignment`). `crop` takes the centre of
+    at most so many pixels a side (None: the whole image).
 
     The mask is estimated by the formula of every other suite, on degraded less clean, unless the folder has masks.
     """
@@ -133,6 +134,16 @@ class PairSuite(Frozen):
     border: int = Field(default=0, ge=0)
     align: bool = False
     crop: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_exported(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "color" in value:
+            return value
+        pairs = value.get("pairs")
+        folder = pairs.get("folder") if isinstance(pairs, dict) else getattr(pairs, "folder", None)
+        made = exported(folder) if isinstance(folder, str) else None
+        return value if made is None else {**value, "color": made.color}
 
     def group(self, trained: Degradation) -> str:
         """ "unseen": other people's degradations come from another renderer. An exported suite is what it was."""
@@ -146,11 +157,7 @@ class PairSuite(Frozen):
 
     def exported(self) -> Suite | None:
         """The suite that the folder was exported from (`unseen suite export`), if it was."""
-        path = expanded(self.pairs.folder) / MANIFEST
-        try:
-            return Suite.model_validate(json.loads(path.read_bytes())["suite"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return exported(self.pairs.folder)
 
     def describe(self) -> str:
         """What it is, in words."""
@@ -211,6 +218,14 @@ class PairSuite(Frozen):
 
 
 AnySuite = Suite | PairSuite
+
+
+def exported(folder: str) -> Suite | None:
+    """The suite that a folder was exported from; None where it was not, or is not on this machine."""
+    try:
+        return Suite.model_validate(json.loads((expanded(folder) / MANIFEST).read_bytes())["suite"])
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        return None
 
 
 def layer_of(degraded: Images, clean: Images) -> Layers:
