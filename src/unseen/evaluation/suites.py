@@ -6,11 +6,11 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from torch import Tensor
 
 from unseen.backgrounds import Backgrounds, BackgroundsConfig, expanded
@@ -228,6 +228,27 @@ def exported(folder: str) -> Suite | None:
         return None
 
 
+def _kind_of(entry: Any) -> str | None:
+    if isinstance(entry, str):
+        return "name"
+    if isinstance(entry, Suite | PairSuite):
+        return type(entry).__name__
+    if isinstance(entry, dict):
+        return "PairSuite" if "pairs" in entry else "Suite"
+    return None
+
+
+Entry = Annotated[
+    Annotated[str, Tag("name")] | Annotated[Suite, Tag("Suite")] | Annotated[PairSuite, Tag("PairSuite")],
+    Discriminator(
+        _kind_of,
+        custom_error_type="suite",
+        custom_error_message="a suite is a name, or a mapping with a name and a degradation or pairs",
+    ),
+]
+"""What a judge is given: told apart before it is read, so that errors are of the one meant."""
+
+
 def layer_of(degraded: Images, clean: Images) -> Layers:
     """What was added, as far as a pair tells: the largest difference of a channel, at least 0."""
     return (degraded - clean).amax(1, keepdim=True).clamp_(min=0)
@@ -344,7 +365,7 @@ class Judge(Frozen):
     limit: int | None = Field(default=None, ge=1)
     along: int | None = Field(default=16, ge=1)
     scale: float = Field(default=0.5, gt=0)
-    suites: tuple[str | Suite | PairSuite, ...] = ("seen", *preset_names("rain", "tests"), "clean")
+    suites: tuple[Entry, ...] = ("seen", *preset_names("rain", "tests"), "clean")
     seed: int = 0
     draws: int | None = Field(default=None, ge=1, le=64)
 

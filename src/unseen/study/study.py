@@ -91,9 +91,14 @@ def checked(kind: type[Config], raw: Any, where: str) -> Config:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(
-            f"{where} cannot be used:\n" + "\n".join(_explain(item) for item in error.errors())
-        ) from error
+        raise ConfigError(f"{where} cannot be used:\n" + "\n".join(map(_explain, _causes(error)))) from error
+
+
+def _causes(error: ValidationError) -> list[Any]:
+    """What is wrong, without lists that are called too short only because what is in them is wrong."""
+    items = error.errors()
+    within = {item["loc"][:depth] for item in items for depth in range(len(item["loc"]))}
+    return [item for item in items if item["type"] != "too_short" or item["loc"] not in within]
 
 
 def _explain(item: Any) -> str:
