@@ -23,8 +23,10 @@ from small_priors import small_tae
 from unseen import cli, recipes
 from unseen.checkpoints import load_checkpoint, restorer
 from unseen.cli.app import progress_bar
-from unseen.cli.evaluate import _told_apart
+from unseen.cli.evaluate import Candidate, _everything, _told_apart
 from unseen.cli.train import read_experiment
+from unseen.degradations import preset
+from unseen.evaluation.sheet import LINE, wrapped
 from unseen.experiment import Experiment
 from unseen.images import read_image, write_image
 from unseen.networks import ResNetConfig, UNetConfig
@@ -176,6 +178,24 @@ def test_preview_draws_a_sheet(unseen: Run, photographs: Path, tmp_path: Path) -
     assert "direction" in told.out.splitlines()[1]
 
 
+def test_headings_of_a_sheet_fit_into_it() -> None:
+    text = "camera-raw: CameraNoise, shot 0.004 to 0.012, mosaic rggb - 24.1 dB"
+    lines = wrapped(text, 30, len)
+    assert " ".join(lines) == text
+    assert max(map(len, lines)) <= 30
+    assert wrapped("a-word-that-is-wider on", 5, len) == ["a-word-that-is-wider", "on"]
+
+
+def test_a_long_heading_makes_a_sheet_taller_and_no_wider(unseen: Run, tmp_path: Path) -> None:
+    sizes = {}
+    for name in ("gaussian25", "camera-raw"):
+        assert unseen("preview", "--degradation", name, "--size", "64", "-o", f"{name}.png").code == 0
+        sizes[name] = read_image(tmp_path / f"{name}.png").shape[:2]
+    assert sizes["gaussian25"] == (64 + 2 * LINE, 4 * 64)
+    assert sizes["camera-raw"][0] > 64 + 2 * LINE
+    assert sizes["camera-raw"][1] == 4 * 64
+
+
 def test_preview_draws_every_rain_on_embedded_images_and_tells_of_them_as_json(unseen: Run, tmp_path: Path) -> None:
     from unseen.degradations.rain import PRESETS
 
@@ -323,6 +343,23 @@ def test_what_models_have_seen_is_told_apart_where_it_differs() -> None:
         [f"seen by {n}", f"seen by {n}", "steep", "steep"] for n in "ab"
     ]
     assert _told_apart([one[0], same[0]], [one[1], same[1]])[1] is same[1]
+
+
+@pytest.mark.parametrize(
+    ("names", "collections"),
+    [
+        (("medium",), ("unseen-rain",)),
+        (("blurs",), ("unseen-blur",)),
+        (("haze",), ("unseen-haze",)),
+        (("medium", "gaussian25"), ("unseen-rain", "unseen-noise")),
+    ],
+)
+def test_by_default_a_checkpoint_is_judged_on_what_is_unseen_of_its_families(
+    names: tuple[str, ...], collections: tuple[str, ...]
+) -> None:
+    info: Any = SimpleNamespace(name="model")
+    stages = tuple(Experiment(degradation=preset(name)) for name in names)
+    assert _everything(Candidate(info, lambda degraded: degraded, stages)) == ("seen", *collections, "clean")
 
 
 def test_shipped_weights_are_judged_without_the_data_they_were_trained_on(

@@ -29,6 +29,11 @@ Runs = Annotated[Path, typer.Option(help="Folder that holds all runs.")]
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value, e.g. recipe.steps=100. Repeatable.")
 ]
+SetBase = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one value, e.g. base.recipe.steps=100. Repeatable."),
+]
+"""The same of studies and toys, whose experiment is their `base`."""
 
 
 def main() -> None:

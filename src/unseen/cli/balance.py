@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from unseen.balance.space import Space
     from unseen.degradations import Degradation
 
-WITHIN = {"rain": "wide", "noise": "gaussian-range", "blur": "blurs"}
-"""By family of what is trained on, the named degradation that is searched within where none is given."""
-
 
 @app.command()
 def balance(
@@ -89,16 +86,16 @@ def _space(experiment: Any, wide: "Degradation", steps: int | None) -> "Space":
 
 
 def _wide(within: str | None, narrow: "Degradation", scale: float | None) -> "Degradation":
-    """The degradation to search within: named, read from a file, or the family's own."""
+    """The degradation to search within: named, read from a file, or its kind's own."""
     from pydantic import TypeAdapter, ValidationError
 
-    from unseen.degradations import AnyDegradation, Mixture, preset, preset_names
+    from unseen.degradations import AnyDegradation, preset, preset_names
     from unseen.study.study import read_yaml
 
     if within is None:
-        if isinstance(narrow, Mixture) or narrow.family not in WITHIN:
+        if narrow.widest is None:
             raise ConfigError(f"Name what to search within (--within): there is no default for {narrow.describe()}.")
-        within = WITHIN[narrow.family]
+        within = narrow.widest
     if within in preset_names():
         if scale is not None:
             return preset(within, scale)

@@ -68,7 +68,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="A suite's name or a collection (`unseen suite list`), a folder of pairs, or a YAML of suites; "
-            "repeatable (default: seen, unseen-rain or what fits the model, clean)."
+            "repeatable (default: seen, what is unseen of its family, clean; medium, unseen-rain, clean of others)."
         ),
     ] = None,
     restored: Annotated[
@@ -94,7 +94,13 @@ def evaluate(
         typer.Option(help="Centre crop of images under synthetic suites, pixels a side.", min=1, show_default="256"),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many images of each suite.", min=1)] = None,
-    color: Annotated[str, typer.Option(help="What PSNR is read on for folders of pairs: y or rgb.")] = "y",
+    color: Annotated[
+        str | None,
+        typer.Option(
+            help="What PSNR is read on for folders of pairs: y or rgb.",
+            show_default="that of an exported suite; else y",
+        ),
+    ] = None,
     border: Annotated[int, typer.Option(help="Pixels at each side of pairs that are not scored.", min=0)] = 0,
     align: Annotated[bool, typer.Option("--align", help="Move pairs by fractions of pixels before scoring.")] = False,
     always: Annotated[
@@ -124,9 +130,8 @@ def evaluate(
     from unseen.rows import write_rows
 
     candidates = _candidates(models or [], restored or [], device, trust, always)
-    asked, config = _judge(
-        candidates, on, images, scale, crop, limit, {"color": color, "border": border, "align": align}
-    )
+    convention = {"border": border, "align": align, **({} if color is None else {"color": color})}
+    asked, config = _judge(candidates, on, images, scale, crop, limit, convention)
     judge: Judge = asked
     if absent := judge.absent:
         say(f"Not on this machine, and left out of the mean: {', '.join(absent)} (docs/data.md).")
@@ -333,12 +338,13 @@ def _judge(
 
 
 def _everything(candidate: Candidate) -> tuple[str, ...]:
-    """What a checkpoint of ours is judged on by default: its own degradation, and the unseen ones of the family."""
+    """What a checkpoint of ours is judged on by default: its own degradation, and the unseen ones of its family, or
+    families."""
     from unseen.evaluation.suites import COLLECTIONS
 
     assert candidate.trained is not None
-    collection = f"unseen-{candidate.trained.family}"
-    return "seen", collection if collection in COLLECTIONS else "unseen-rain", "clean"
+    collections = (f"unseen-{family}" for family in candidate.trained.families)
+    return "seen", *(collection for collection in collections if collection in COLLECTIONS), "clean"
 
 
 def _suite_name(folder: Path) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from unseen.cli.app import Json, Set, app, duration, progress_bar, say, show
+from unseen.cli.app import Json, SetBase, app, duration, progress_bar, say, show
 
 
 @app.command()
@@ -16,7 +16,7 @@ def toy(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the page, the picture and the rows.")] = Path(
         "toy"
     ),
-    set_: Set = [],  # noqa: B006
+    set_: SetBase = [],  # noqa: B006
     json_: Json = False,
 ) -> None:
     """Train many small networks on functions under noise, and draw which of the two each has learned.

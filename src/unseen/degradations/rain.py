@@ -124,6 +124,7 @@ class Rain(Degradation):
     color: ClassVar[Color] = "y"
     sizes: ClassVar[tuple[str, ...]] = ("width", "length")
     whole: ClassVar[tuple[str, ...]] = ("layers",)
+    widest: ClassVar[str | None] = "wide"
 
     kind: Literal["Rain"] = "Rain"
     quantity: Parameter = Range(low=10, high=25)

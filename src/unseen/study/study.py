@@ -91,9 +91,14 @@ def checked(kind: type[Config], raw: Any, where: str) -> Config:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(
-            f"{where} cannot be used:\n" + "\n".join(_explain(item) for item in error.errors())
-        ) from error
+        raise ConfigError(f"{where} cannot be used:\n" + "\n".join(map(_explain, _causes(error)))) from error
+
+
+def _causes(error: ValidationError) -> list[Any]:
+    """What is wrong, without lists that are called too short only because what is in them is wrong."""
+    items = error.errors()
+    within = {item["loc"][:depth] for item in items for depth in range(len(item["loc"]))}
+    return [item for item in items if item["type"] != "too_short" or item["loc"] not in within]
 
 
 def _explain(item: Any) -> str:
@@ -125,7 +130,9 @@ def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals or not key:
-            raise ConfigError(f"--set takes key=value, for example recipe.steps=100, not {change!r}.")
+            raise ConfigError(
+                f"--set takes key=value, with dots between the keys of a path (--help has an example), not {change!r}."
+            )
         try:
             raw = with_value(raw, key.strip(), yaml.safe_load(text))
         except yaml.YAMLError as error:
