@@ -282,7 +282,8 @@ def test_the_removal_sentence_names_every_suite_and_where_nothing_is_done(record
     (sentence,) = answer(tabulate(record)).removal
     for suite in UNSEEN:
         values = (pooled_ratio(record, None, suite), pooled_ratio(record, 8, suite))
-        assert f"{suite} {values[0]:.2f} / {values[1]:.2f}" in sentence
+        assert re.search(rf"{suite} {values[0]:.2f} \u00b1\d\.\d\d / {values[1]:.2f} \u00b1\d\.\d\d", sentence)
+    assert re.search(r": mean of unseen 0\.\d\d \u00b10\.\d\d / 0\.\d\d \u00b10\.\d\d, steep ", sentence)
     assert "do next to nothing, which is a ratio below 0.2, on steep (all 270)" in sentence
 
 

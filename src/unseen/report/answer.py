@@ -199,16 +199,17 @@ def _removal(tables: Tables, series: str, found: Comparison | None) -> str:
     part = [s for s in tables.within(series) if s.finished]
     if not part or not tables.unseen:
         return "Nothing can be said yet about what is removed."
-    ratios = {suite: {s.name: _removed(tables, s.name, suite) for s in part} for suite in tables.unseen}
-    known = [suite for suite in tables.unseen if any(not math.isnan(ratio) for ratio in ratios[suite].values())]
+    places = [*([MEAN] if len(tables.unseen) > 1 else []), *tables.unseen]
+    ratios = {suite: {s.name: _removed(tables, s.name, suite) for s in part} for suite in places}
+    known = [suite for suite in tables.unseen if any(ratio.defined for ratio in ratios[suite].values())]
     if not known:
         return "What was removed is undefined on every unseen suite."
     shown = [found.reference, found.best] if found else part[:2]
     names = [ordinary(s) if s.is_reference else s.label for s in shown]
-    values = [f"{suite} " + " / ".join(_plain(ratios[suite][s.name]) for s in shown) for suite in tables.unseen]
+    values = [f"{suite} " + " / ".join(_plain(ratios[suite][s.name]) for s in shown) for suite in places]
     blind = []
     for suite in known:
-        low = [s for s in part if ratios[suite][s.name] < BLIND]
+        low = [s for s in part if ratios[suite][s.name].mean < BLIND]
         if low:
             who = "every value" if len(low) == len(part) and len(part) > 1 else listed([s.label for s in low])
             blind.append(f"{suite} ({who})")
@@ -219,16 +220,20 @@ def _removal(tables: Tables, series: str, found: Comparison | None) -> str:
         else f"on none of them is it below {BLIND:g}, which would be next to nothing"
     )
     what, how = _of_what(tables)
+    spread = ", with half of each 95 % interval," if any(ratios[places[0]][s.name].has_interval for s in shown) else ","
     return (
-        f"The {what} ({how}0: did nothing, 1: removed all) on every unseen suite is, for {' / '.join(names)}: "
+        f"The {what} ({how}0: did nothing, 1: removed all) on every unseen suite is{spread} for {' / '.join(names)}: "
         f"{', '.join(values)}; {end}."
     )
 
 
-def _removed(tables: Tables, name: str, suite: str) -> float:
+def _removed(tables: Tables, name: str, suite: str) -> Estimate:
     """The share of the degradation that is removed: the removal ratio, or without a mask 1 less the retention."""
     quantity = tables.told_apart(suite)[0]
-    return _as_share(quantity, tables.of(name, suite, quantity).mean)
+    found = tables.of(name, suite, quantity)
+    if quantity != "retention":
+        return found
+    return Estimate(1 - found.mean, 1 - found.high, 1 - found.low, found.seeds)
 
 
 def _as_share(quantity: str, value: float) -> float:
@@ -243,8 +248,11 @@ def _of_what(tables: Tables) -> tuple[str, str]:
     return "share that is removed", f"{'' if all(maskless) else 'of noise and blur '}1 less the retention; "
 
 
-def _plain(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
+def _plain(share: Estimate) -> str:
+    """ "0.11 \u00b10.20", without an interval "0.11"."""
+    if not share.defined:
+        return "-"
+    return f"{share.mean:.2f}" + (f" \u00b1{share.half:.2f}" if share.has_interval else "")
 
 
 def blindings(tables: Tables, setting: Setting) -> list[Blinding]:

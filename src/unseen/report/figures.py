@@ -158,8 +158,9 @@ def suite_pens(tables: Tables) -> dict[str, Pen]:
     """Seen thick, unseen thin, their mean bold in the colour of text."""
     pens = {name: Pen(name, SEEN, 3.0) for name in tables.seen}
     for place, name in enumerate(tables.unseen):
-        turn = place % len(_UNSEEN)
-        pens[name] = Pen(name, _UNSEEN[turn], 1.3, _DASHES[turn], _MARKERS[turn])
+        lap, turn = divmod(place, len(_UNSEEN))
+        form = (turn + 3 * lap) % len(_UNSEEN)  # in another lap, a colour has another dash and marker
+        pens[name] = Pen(name, _UNSEEN[turn], 1.3, _DASHES[form], _MARKERS[form])
     if len(tables.unseen) > 1:
         pens[MEAN] = Pen(MEAN, INK, 2.6, (), "D")
     return pens
@@ -545,10 +546,11 @@ def sheet(plots: Sequence[Plot], pens: Sequence[Pen], columns: int = 3) -> bytes
         for place, plot in enumerate(plots):
             row, column = divmod(place, columns)
             bottom = 1 - head / (high * lines + head) - (row + 1) * tall
-            corner = ((column + plot.left) / columns, bottom + 0.17 * tall)
-            axes = figure.add_axes((*corner, (plot.right - plot.left) / columns, 0.7 * tall))
+            corner = ((column + plot.left) / columns, bottom + 0.2 * tall)
+            axes = figure.add_axes((*corner, (plot.right - plot.left) / columns, 0.63 * tall))
             plot.draw(axes)
-            axes.set_title(f"{plot.title} ({plot.note})" if plot.note else plot.title)
+            axes.set_title(plot.title, pad=17 if plot.note else None)
+            axes.text(0, 1.02, plot.note, transform=axes.transAxes, fontsize=8.5, color=MUTED, va="bottom")
         handles = [Line2D([], [], label=pen.label, **pen.style()) for pen in pens]
         if handles:
             figure.legend(handles=handles, loc="upper left", ncols=min(len(handles), 2 * columns + 1), frameon=False)

@@ -36,8 +36,10 @@ def captions(tables: Tables) -> dict[str, str]:
     }
 
 
-def _along_quantities(tables: Tables) -> tuple[str, ...]:
-    return ("psnr_rgb", tables.told_apart(MEAN)[0])
+def _along_quantities(tables: Tables) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is drawn along training: at first sight, and besides."""
+    apart = tables.told_apart(MEAN)
+    return ("psnr_rgb", apart[0]), apart[1:]
 
 
 def write_report(record: StudyRecord, folder: Path | str) -> Path:
@@ -142,7 +144,7 @@ class Grid:
 
 
 def _grids(tables: Tables) -> dict[str, list[Grid]]:
-    found: dict[str, list[Grid]] = {"curves": [], "bands": [], "along": [], "loss": []}
+    found: dict[str, list[Grid]] = {"curves": [], "bands": [], "along": [], "more": [], "loss": []}
     suites = tuple(figures.suite_pens(tables).values())
     for place, series in enumerate(tables.series):
         pens = tuple(figures.setting_pens(tables, series).values())
@@ -155,10 +157,11 @@ def _grids(tables: Tables) -> dict[str, list[Grid]]:
         for n, (quantity, title) in enumerate(figures.OCTAVES.items()):
             if panels := drawn(figures.bands(tables, series, quantity), f"b{place}{n}"):
                 found["bands"].append(Grid(f"{title}; {series}" if series else title, panels, pens))
-        for n, quantity in enumerate(_along_quantities(tables)):
-            if panels := drawn(figures.along(tables, series, quantity), f"a{place}{n}"):
-                title = figures.title_of(quantity)
-                found["along"].append(Grid(f"{title}; {series}" if series else title, panels, pens))
+        for kind, quantities in zip(("along", "more"), _along_quantities(tables), strict=True):
+            for n, quantity in enumerate(quantities):
+                if panels := drawn(figures.along(tables, series, quantity), f"{kind[0]}{place}{n}"):
+                    title = figures.title_of(quantity)
+                    found[kind].append(Grid(f"{title}; {series}" if series else title, panels, pens))
         if plot := figures.losses(tables, series):
             found["loss"].append(Grid(series, drawn([plot], f"l{place}"), pens))
     return found
@@ -175,9 +178,8 @@ def _sheets(tables: Tables) -> dict[str, bytes]:
             found[f"curves{end}.png"] = figures.sheet(plots, suites)
         if plots := [plot for quantity in figures.OCTAVES for plot in figures.bands(tables, series, quantity)]:
             found[f"bands{end}.png"] = figures.sheet(plots, pens)
-        if plots := [
-            plot for quantity in _along_quantities(tables) for plot in figures.along(tables, series, quantity)
-        ]:
+        first, _ = _along_quantities(tables)
+        if plots := [plot for quantity in first for plot in figures.along(tables, series, quantity)]:
             found[f"training{end}.png"] = figures.sheet(plots, pens)
         if plot := figures.losses(tables, series):
             found[f"loss{end}.png"] = figures.sheet([plot], pens, columns=1)
