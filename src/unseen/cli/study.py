@@ -69,7 +69,7 @@ def study_run(
     """Run what is missing of a study and write its report. The same command again continues it; given twice at a time,
     here or on two machines with one folder, it shares the cells out.
 
-    Example: `unseen study run studies/quickstart.yaml --set base.recipe.steps=500`
+    Example: `unseen study run studies/quickstart.yaml --set base.recipe.steps=500 --set 'base.recipe.snapshots=[]'`
     """
     from unseen.study.run import Event, run_study
 
