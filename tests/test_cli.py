@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -211,6 +212,18 @@ def test_preview_draws_other_degradations_by_name_or_by_family(unseen: Run) -> N
     assert "gaussian25 (kind)" in told.out.splitlines()[1]
     told = unseen("preview", "--family", "noise", "--size", "16", "--json")
     assert {"gaussian25", "camera-raw", "noise-chain"} <= {noise["name"] for noise in told.json["degradations"]}
+
+
+def documented(verb: str) -> list[list[str]]:
+    """The keys that docs/studies.md says a verb prints as JSON, then those of the list in it."""
+    (line,) = (line for line in (ROOT / "docs/studies.md").read_text().splitlines() if line.startswith(f"| `{verb}` |"))
+    return [re.findall("`([^`]+)`", part) for part in line.split("|")[2].split(": a list of")]
+
+
+def test_what_doctor_and_preview_print_as_json_is_documented(unseen: Run) -> None:
+    assert documented("doctor") == [list(unseen("doctor", "--json").json)]
+    told = unseen("preview", "--degradation", "steep", "--size", "16", "--json").json
+    assert documented("preview") == [list(told), list(told["degradations"][0])]
 
 
 # --- training and judging

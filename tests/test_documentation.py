@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,22 @@ def test_every_study_that_is_told_to_be_run_can_be_planned(
     _, values = parsed(typed)
     if values["file"] == Path("studies/quickstart.yaml"):  # the others are of photographs that are not here
         assert plan(load_study(values["file"], values["set_"]), tmp_path).missing
+
+
+def imported() -> list[tuple[str, str]]:
+    """Every module and name that the documentation imports from here."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+    line = r"^[ >]*from (unseen(?:\.\w+)*) import (?:\(([^)]+)\)|(.+))$"
+    found = {
+        (module, name.split(" as ")[0].strip())
+        for page in pages
+        for module, many, few in re.findall(line, page.read_text(), re.MULTILINE)
+        for name in (many or few).partition("#")[0].split(",")
+        if name.strip()
+    }
+    return sorted(found - {("unseen.degradations.fade", "Fade")})  # the one that CONTRIBUTING.md says how to write
+
+
+@pytest.mark.parametrize(("module", "name"), imported())
+def test_what_the_documentation_imports_is_there(module: str, name: str) -> None:
+    assert hasattr(import_module(module), name)
