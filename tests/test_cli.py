@@ -4,10 +4,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -138,6 +141,11 @@ def test_help_names_every_verb(unseen: Run) -> None:
     told = unseen("--help")
     assert told.code == 0
     assert all(verb[0] in told.out for verb in verbs())
+
+
+def test_the_version_is_told(unseen: Run) -> None:
+    told = unseen("--version")
+    assert (told.code, told.out, told.err) == (0, f"unseen {version('unseen')}\n", "")
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -699,6 +707,24 @@ def test_a_file_where_a_folder_should_be_is_a_failure(unseen: Run, photographs: 
     told = unseen("train", "--backgrounds", photographs, *TINY)
     assert told.code == 1
     assert "runs" in told.err
+
+
+def test_ctrl_c_while_judging_is_told_in_a_line(photographs: Path, tmp_path: Path) -> None:
+    words = ["evaluate", "identity", "median", "box", "--images", photographs, "--on", "steep", "-o", "verdict"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unseen.cli", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    until = time.monotonic() + 200
+    while not (tmp_path / "verdict/results/identity.json").exists():  # the next of them is being judged
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1] == "Interrupted."
+    assert "Traceback" not in err
 
 
 def test_the_time_left_counts_what_is_done_now_alone(
