@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -244,8 +245,25 @@ def test_training_again_does_nothing_and_names_the_same_run(unseen: Run, photogr
     )
     assert told.code == 0
     assert told.out == f"{trained / 'model.safetensors'}\n"
-    assert "unseen evaluate" in told.err
+    assert told.err == f"Finished already: nothing was done.\nJudge it with: unseen evaluate {told.out}"
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_what_is_told_to_judge_a_run_with_works_where_it_held_no_images_out(unseen: Run, photographs: Path) -> None:
+    told = unseen("train", "--backgrounds", photographs, *TINY, "--set", "recipe.steps=2")
+    assert told.code == 0, told.err
+    assert "nothing was done" not in told.err
+    (line,) = (line for line in told.err.splitlines() if line.startswith("Judge it with: "))
+    words = shlex.split(line.removeprefix("Judge it with: unseen "))
+    assert words == ["evaluate", told.out.strip(), "--images", "FOLDER"]
+    refused = unseen(*words[:2], "--on", "steep")
+    assert refused.code == 2 and "held no images out" in refused.err and "--images" in refused.err
+
+
+def test_more_threads_than_there_are_cores_are_refused(unseen: Run) -> None:
+    told = unseen("train", "--set", "recipe.threads=100000")
+    assert told.code == 2
+    assert "This experiment asks for 100000 threads" in told.err and "Set recipe.threads to" in told.err
 
 
 def test_options_and_changes_are_laid_over_the_file(unseen: Run, photographs: Path, tmp_path: Path) -> None:

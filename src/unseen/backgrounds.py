@@ -136,6 +136,11 @@ class BackgroundsConfig(Frozen):
         """All that is held out for testing of the same sources."""
         return self._whole({"part": "test", "validation": None})
 
+    @property
+    def has_tests(self) -> bool:
+        """Whether `tests` are any: what is embedded or generated has some of its own, a folder what it holds out."""
+        return all(one.source in ("embedded", "leaves") or one.holdout for one in self.sources)
+
     def pool(self) -> "BackgroundsConfig":
         """All that subsets of any size and seed are chosen from."""
         return self._whole({"seed": 0})

@@ -55,13 +55,14 @@ SetBase = Annotated[
 """The same of studies and toys, whose experiment is their `base`."""
 
 
-def _say_version(asked: bool) -> None:
+def _say_version(asked: bool) -> bool:
     """While the options are read: what follows needs a verb."""
     if asked:
         from importlib.metadata import version
 
         print(f"unseen {version('unseen')}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

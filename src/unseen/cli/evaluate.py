@@ -321,9 +321,10 @@ def _judge(
     else:
         trained = ours[0].experiment
         assert trained is not None
-        if any(one.source not in ("embedded", "leaves") and not one.holdout for one in trained.backgrounds.sources):
+        if not trained.backgrounds.has_tests:
             raise ConfigError(
-                "This model held no images out of its training. Name a folder of test images with --images."
+                "This model held no images out of its training. Name a folder of test images with --images, or train "
+                "with --set backgrounds.holdout=20."
             )
         config = trained.backgrounds.tests()
     for candidate in ours:
