@@ -1,5 +1,6 @@
 """The command line: results on stdout, everything else on stderr, and no traceback whatever a user does."""
 
+import errno
 import json
 import os
 import re
@@ -717,7 +718,36 @@ def test_a_folder_without_permission_is_a_failure(unseen: Run, photographs: Path
     (tmp_path / "locked").mkdir(mode=0o500)
     told = unseen("train", "--backgrounds", photographs, *TINY, "--runs", tmp_path / "locked" / "runs")
     assert told.code == 1
-    assert "ermission denied" in told.err
+    assert str(tmp_path / "locked") in told.err and "permission denied. Change its permissions" in told.err
+    study = tmp_path / "study.yaml"
+    study.write_text(yaml.safe_dump({"name": "tiny", "question": "Is it so?", "base": {"recipe": {"steps": 1}}}))
+    told = unseen("study", "run", study, "--runs", tmp_path / "locked")
+    assert told.code == 1
+    assert str(tmp_path / "locked") in told.err and "permission denied. Change its permissions" in told.err
+    assert "Free some space" not in told.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything: run as another user")
+def test_a_model_that_may_not_be_read_is_not_called_damaged(unseen: Run, trained: Path, tmp_path: Path) -> None:
+    shutil.copy(trained / "model.safetensors", tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").chmod(0)
+    for source in (tmp_path, tmp_path / "model.safetensors"):
+        told = unseen("evaluate", source, "--on", "steep")
+        assert told.code == 1
+        assert "model.safetensors cannot be read: permission denied." in told.err
+        assert "damaged" not in told.err
+
+
+def test_a_full_disk_is_told_with_the_folder_that_was_to_be_written(
+    unseen: Run, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")  # names no file, as the system's own does not
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    told = unseen("evaluate", "identity", "--images", photographs, "--on", "steep", "--limit", "1", "-o", "verdict")
+    assert told.code == 1
+    assert "Cannot write verdict/results/identity.json: the disk (or the quota on it) is full. Free some" in told.err
 
 
 def test_a_file_where_a_folder_should_be_is_a_failure(unseen: Run, photographs: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from unseen.errors import UnseenError
+from unseen.errors import UnseenError, cause_of
 
 
 class Stopped(UnseenError):
@@ -88,7 +88,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        say(f"Error: {error.filename or 'the system'}: {error.strerror or error}.")
+        say(f"Error: {error.filename or 'what is written'}: {cause_of(error)}")
         sys.exit(1)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unseen.cli.app import Json, Runs, SetBase, duration, progress_bar, say, show, study_app
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, writing
 
 if TYPE_CHECKING:
     from unseen.study.record import StudyRecord
@@ -127,7 +127,9 @@ def _study(file: Path, changes: Sequence[str] = ()) -> "Study":
 def _report(record: "StudyRecord", runs: Path, json_: bool, seconds: float | None = None) -> None:
     from unseen.report.page import write_report
 
-    path = write_report(record, runs / "studies" / record.name / "report")
+    folder = runs / "studies" / record.name / "report"
+    with writing(folder):
+        path = write_report(record, folder)
     done = sum(cell.rows is not None for cell in record.cells)
     if json_:
         show({"study": record.name, "report": path, "cells": len(record.cells), "done": done, "seconds": seconds})

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from unseen.errors import ConfigError, UnseenError
+from unseen.errors import ConfigError, UnseenError, cause_of
 from unseen.evaluation.suites import Judge
 from unseen.experiment import Experiment
 from unseen.ranges import Frozen
@@ -115,7 +115,7 @@ def read_yaml(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"{path} cannot be read: {cause_of(error)}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(raw, dict):
