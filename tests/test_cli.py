@@ -319,7 +319,7 @@ def test_a_file_is_laid_over_a_recipe_and_options_over_both(tmp_path: Path, monk
 def test_an_unknown_recipe_is_answered_with_those_there_are(unseen: Run) -> None:
     told = unseen("train", "--recipe", "secret")
     assert told.code == 2
-    assert "There is no recipe 'secret': choose one of" in told.err and "ordinary" in told.err
+    assert "There is no recipe called 'secret'. Known:" in told.err and "ordinary" in told.err
 
 
 def test_evaluate_tells_of_every_suite_with_baselines_beside(unseen: Run, trained: Path, tmp_path: Path) -> None:
@@ -641,13 +641,21 @@ def test_a_study_is_planned_run_and_reported(unseen: Run, photographs: Path, tmp
         (("train", "--steps", "0"), "Invalid value"),
         (("trian",), "No such command"),
         (("evaluate",), "There is nothing to judge"),
-        (("preview", "--rain", "mediun"), "There is no degradation called 'mediun'. Known: small, medium"),
+        (
+            ("preview", "--rain", "mediun"),
+            "There is no degradation called 'mediun': did you mean 'medium'? Known: small, medium",
+        ),
         (("preview", "--family", "snow"), "There is no family of degradations called 'snow'. Known: rain, noise"),
         (("preview", "--scale", "-1"), "scale of a rain"),
         (("train", "--set", "recipe.stepps=3"), "recipe.stepps: there is no such key"),
         (("train", "--set", "degradation.preset=mediun"), "There is no degradation called 'mediun'"),
         (("train", "--set", "recipe.steps"), "--set takes key=value"),
-        (("train", "--set", "network={kind: VGG}"), "network"),
+        (("train", "--set", "network={kind: VGG}"), "network: There is no kind called 'VGG'. Known: ResNet, UNet"),
+        (
+            ("train", "--set", "degradation.kind=Rian"),
+            "There is no kind called 'Rian': did you mean 'Rain'? Known: Rain",
+        ),
+        (("train", "--set", "degradation.kind=rain"), "did you mean 'Rain'?"),
         (("train", "--set", "recipe.loss.kind=L2"), "loss"),
         (("train", "--set", "backgrounds.count=1000000"), "1000000"),
         (("train", "missing.yaml"), "missing.yaml cannot be read"),

@@ -538,7 +538,7 @@ def _pieces(config: BackgroundsConfig, pool: Sequence[_Entry], cache: Path | Non
             held = f"the {config.part} part of '{config.source}' holds {available} images"
             band = "" if len(order) == available else f", and the chosen band of complexity {len(order)} of them"
             raise ConfigError(
-                f"count is {config.count}, but {held}{band}. Set count to at most {len(order)}, or to none for all."
+                f"count is {config.count}, but {held}{band}. Set count to at most {len(order)}, or to null for all."
             )
         order = order[: config.count]
         kept = sorted(order)

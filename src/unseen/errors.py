@@ -5,8 +5,9 @@ The command line prints the message without a traceback and leaves with `exit_co
 """
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -40,6 +41,15 @@ class TrainingError(UnseenError):
 
 class StudyError(UnseenError):
     """A study that cannot be run or reported as it stands."""
+
+
+def not_known(what: str, name: object, known: Iterable[str]) -> str:
+    """The sentences for a name that is none of those known, with the nearest of them where one is near."""
+    names = list(known)
+    lower = {one.lower(): one for one in names}
+    near = get_close_matches(name.lower(), lower, n=1) if isinstance(name, str) else []
+    meant = f": did you mean {lower[near[0]]!r}?" if near else "."
+    return f"There is no {what} called {name!r}{meant} Known: {', '.join(names) or 'none'}."
 
 
 def cause_of(error: OSError, otherwise: str = "it failed") -> str:
