@@ -268,7 +268,7 @@ def test_the_scale_of_a_preset_multiplies_sizes_in_pixels_and_no_others() -> Non
 
 
 def test_an_unknown_name_or_family_is_refused_with_the_ones_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"no degradation called 'poison'\. Known: small, .*, poisson,"):
+    with pytest.raises(ConfigError, match=r"called 'poison': did you mean 'poisson'\? Known: small, .*, poisson,"):
         preset("poison")
     with pytest.raises(ConfigError, match="no degradation called 3"):
         DEGRADATION.validate_python({"preset": 3})
@@ -557,7 +557,9 @@ def test_unseen_rain_is_apart_in_what_is_drawn_too(name: str, train: str) -> Non
 
 
 def test_a_misspelt_preset_is_refused_with_the_ones_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"no rain called 'mediun'\. Known: small, medium, large, wide, steep"):
+    with pytest.raises(
+        ConfigError, match=r"no rain called 'mediun': did you mean 'medium'\? Known: small, medium, large, wide, steep"
+    ):
         Rain.preset("mediun")
 
 

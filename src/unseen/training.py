@@ -57,10 +57,11 @@ class Interrupted(UnseenError):
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run: its experiment, resolved, and where its weights lie."""
+    """A finished run: its experiment, resolved, and where its weights lie. `already`: it was finished before."""
 
     experiment: Experiment
     folder: Path
+    already: bool = False
 
     @property
     def checkpoint(self) -> Path:
@@ -120,7 +121,7 @@ def train(
     folder = Path(runs) / experiment.id
     trained = Trained(experiment, folder)
     if trained.checkpoint.is_file():
-        return trained
+        return replace(trained, already=True)
     if pairs is not None:
         pairs.load()
     recipe = experiment.recipe

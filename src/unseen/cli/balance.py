@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unseen.cli.app import Json, Runs, Set, app, progress_bar, say, show
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, not_known, writing
 
 if TYPE_CHECKING:
     from unseen.balance.search import News
@@ -57,7 +57,7 @@ def balance(
     options: dict[str, Any] = {"backgrounds.source": backgrounds and str(backgrounds)}
     if degradation is not None:
         if degradation not in preset_names():
-            raise ConfigError(f"There is no degradation called {degradation!r}. Known: {', '.join(preset_names())}.")
+            raise ConfigError(not_known("degradation", degradation, preset_names()))
         options["degradation"] = {"preset": degradation, **({} if scale is None else {"scale": scale})}
     experiment = read_experiment(config, options, set_)
     wide = _wide(within, experiment.degradation, scale)
@@ -138,7 +138,8 @@ def _search(
             space, out, runs, workers=workers, trials=trials, minutes=minutes, name=out.name or "balance",
             command=command, tell=tell,
         )  # fmt: skip
-    page, said, best = write_page(found, out), sentences(found), found.best
+    with writing(out):
+        page, said, best = write_page(found, out), sentences(found), found.best
     if json_:
         chosen = None if best is None else {"trial": best.number, "value": best.value, "params": best.params}
         show({"sentences": said, "trials": len(found.trials), "best": chosen, "agreement": found.agreement,

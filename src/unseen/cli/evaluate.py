@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unseen.cli.app import Json, app, progress_bar, say, show
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, writing
 
 if TYPE_CHECKING:
     import pandas
@@ -188,9 +188,11 @@ def evaluate(
     everything = pandas.concat(_told_apart(results, tables), ignore_index=True)
     everything = everything.drop_duplicates(["experiment", "step", "suite", "image", "metric"], ignore_index=True)
     if rows is not None:
-        write_rows(everything, rows)
+        with writing(rows):
+            write_rows(everything, rows)
     if out is not None:
-        page = write_verdict(results, pictures, out)
+        with writing(out):
+            page = write_verdict(results, pictures, out)
     said = sentences(results)
     if json_:
         show(_as_json(candidates, results, everything, said, page))
@@ -321,9 +323,10 @@ def _judge(
     else:
         trained = ours[0].experiment
         assert trained is not None
-        if any(one.source not in ("embedded", "leaves") and not one.holdout for one in trained.backgrounds.sources):
+        if not trained.backgrounds.has_tests:
             raise ConfigError(
-                "This model held no images out of its training. Name a folder of test images with --images."
+                "This model held no images out of its training. Name a folder of test images with --images, or train "
+                "with --set backgrounds.holdout=20."
             )
         config = trained.backgrounds.tests()
     for candidate in ours:

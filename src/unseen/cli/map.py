@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unseen.cli.app import Json, app, progress_bar, say, show
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, writing
 
 if TYPE_CHECKING:
     from unseen.backgrounds import Backgrounds
@@ -90,7 +90,8 @@ def map_(
     folder = (
         out if out is not None else Path("map-" + (re.sub(r"[^A-Za-z0-9_.-]+", "-", found.name).strip("-.") or "model"))
     )
-    page, said = write_map(drawn, folder), verdict(drawn)
+    with writing(folder):
+        page, said = write_map(drawn, folder), verdict(drawn)
     if json_:
         names = {True: "inside", False: "outside", None: "unknown"}
         show(

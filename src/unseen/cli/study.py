@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unseen.cli.app import Json, Runs, SetBase, duration, progress_bar, say, show, study_app
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, writing
 
 if TYPE_CHECKING:
     from unseen.study.record import StudyRecord
@@ -69,7 +69,7 @@ def study_run(
     """Run what is missing of a study and write its report. The same command again continues it; given twice at a time,
     here or on two machines with one folder, it shares the cells out.
 
-    Example: `unseen study run studies/quickstart.yaml --set base.recipe.steps=500`
+    Example: `unseen study run studies/quickstart.yaml --set base.recipe.steps=500 --set 'base.recipe.snapshots=[]'`
     """
     from unseen.study.run import Event, run_study
 
@@ -127,7 +127,9 @@ def _study(file: Path, changes: Sequence[str] = ()) -> "Study":
 def _report(record: "StudyRecord", runs: Path, json_: bool, seconds: float | None = None) -> None:
     from unseen.report.page import write_report
 
-    path = write_report(record, runs / "studies" / record.name / "report")
+    folder = runs / "studies" / record.name / "report"
+    with writing(folder):
+        path = write_report(record, folder)
     done = sum(cell.rows is not None for cell in record.cells)
     if json_:
         show({"study": record.name, "report": path, "cells": len(record.cells), "done": done, "seconds": seconds})

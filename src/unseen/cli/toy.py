@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from unseen.cli.app import Json, SetBase, app, duration, progress_bar, say, show
+from unseen.errors import writing
 
 
 @app.command()
@@ -40,7 +41,8 @@ def toy(
             config, out, lambda done, total: draw("steps, all networks of a seed and a start at once", done, total, "")
         )
     found = Planes(config, rows, examples)
-    page, said = write_toy(found, out), verdict(found)
+    with writing(out):
+        page, said = write_toy(found, out), verdict(found)
     seconds = time.monotonic() - began
     if json_:
         show(

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from pydantic import model_validator
 from torch import Tensor
 
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, not_known
 from unseen.ranges import Frozen, overlaps
 from unseen.types import Batch, Images, Masks
 
@@ -87,8 +87,7 @@ class Degradation(Frozen):
         if "preset" in given:
             name = given.pop("preset")
             if not isinstance(name, str) or name not in cls.presets:
-                known = ", ".join(cls.presets) or "none"
-                raise ConfigError(f"There is no {cls.__name__} called {name!r}. Known: {known}.")
+                raise ConfigError(not_known(cls.__name__, name, cls.presets))
             fields = {"name": name, **cls.presets[name]}
         return cls._scaled(fields, scale, given)
 
