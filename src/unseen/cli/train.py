@@ -60,7 +60,7 @@ def train(
 
     Example: `unseen train --backgrounds photos/ --steps 9000 --set backgrounds.holdout=20`
 
-    Example: `unseen train --backgrounds photos/ --set degradation.preset=steep --set backgrounds.holdout=20`
+    Example: `unseen train --backgrounds photos/ --set degradation.preset=large --set backgrounds.holdout=20`
 
     Example: `unseen train --recipe content --backgrounds photos/ --set backgrounds.holdout=20`
 
