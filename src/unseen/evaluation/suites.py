@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unseen.backgrounds import Backgrounds, BackgroundsConfig, expanded
 from unseen.degradations import AnyDegradation, Degradation, Rain, essence, families, mask_of, preset, preset_names
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, not_known
 from unseen.evaluation.alignment import aligned
 from unseen.images import PEAK
 from unseen.pair_folder import PairFolder, PairFolderConfig
@@ -408,10 +408,7 @@ class Judge(Frozen):
             return PUBLIC[name]
         if name in preset_names():
             return Suite(name=name, degradation=preset(name, self.scale))
-        raise ConfigError(
-            f"There is no suite called {name!r}. Known: seen, clean, {', '.join(preset_names())}, {', '.join(PUBLIC)}; "
-            f"the collections {', '.join(COLLECTIONS)}."
-        )
+        raise ConfigError(not_known("suite", name, ("seen", "clean", *preset_names(), *PUBLIC, *COLLECTIONS)))
 
     def id(self, content: str, names: Sequence[str]) -> str:
         """Names the rows that this judge writes. `content` is the hash of the test images, `names` are theirs."""
