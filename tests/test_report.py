@@ -247,7 +247,7 @@ def test_identifiers_are_unique_and_pictures_are_described(page):
     assert len(names) == len(set(names))
     assert all(given.get("alt") for tag, given in page.tags if tag == "img")
     panels = [given for _, given in page.tags if given.get("role") == "img"]
-    assert len(panels) == 6 + 2 * 6 + 1 and all(given.get("aria-label") for given in panels)
+    assert len(panels) == 6 + 5 * 6 + 1 and all(given.get("aria-label") for given in panels)
     assert len([1 for tag, _ in page.tags if tag == "svg"]) > len(panels)
 
 

@@ -247,11 +247,17 @@ def test_a_folder_that_was_not_exported_is_read_on_luma(pairs: PairSuite) -> Non
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({"name": "a", "degradation": {"kind": "Rian"}}, ["Suite.degradation: Input tag 'Rian'"]),
+        (
+            {"name": "a", "degradation": {"kind": "Rian"}},
+            ["Suite.degradation: There is no kind called 'Rian': did you mean 'Rain'?"],
+        ),
         ({"name": "a", "degradation": {"preset": "gaussian25", "sigma": 300}}, ["GaussianNoise: sigma is 300"]),
         ({"name": "a", "degradation": {"kind": "Rain", "width": {"low": 3, "high": 1}}}, ["width.Range: low is 3"]),
         ({"name": "a", "degradation": {"kind": "Rain", "width": "big"}}, ["width: a parameter is a number, {low: 1"]),
-        ({"name": "a", "degradation": {"kind": "Mixture", "parts": [{"kind": "Rian"}]}}, ["parts.0: Input tag 'Rian'"]),
+        (
+            {"name": "a", "degradation": {"kind": "Mixture", "parts": [{"kind": "Rian"}]}},
+            ["parts.0: There is no kind called 'Rian': did you mean 'Rain'?"],
+        ),
         ({"name": "a", "pairs": {"folder": "x"}, "color": "z"}, ["PairSuite.color: Input should be 'y' or 'rgb'"]),
         ({"name": "a", "pair": {"folder": "x"}}, ["Suite.pair: there is no such key"]),
         (3, ["suites.0: a suite is a name, or a mapping"]),

@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,7 @@ class Trained:
 
     experiment: Experiment
     folder: Path
-    already: bool = False
+    already: bool = field(default=False, compare=False)
 
     @property
     def checkpoint(self) -> Path:
