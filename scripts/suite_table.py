@@ -88,9 +88,14 @@ def _suites(record: StudyRecord, seen: list[str]) -> tuple[list[str], list[str]]
 
 
 def _settings(record: StudyRecord, axis: str) -> dict[str, Found]:
-    """The finished cells of every value of the axis, in its order."""
+    """The finished cells of every value of the axis: by size where they are numbers (all of them is the number there
+    is), else in its order."""
     settings: dict[str, Found] = {}
-    for value in record.axes[axis]:
+    numbers = record.axis_numbers.get(axis, {})
+    values = record.axes[axis]
+    if all(str(value) in numbers for value in values):
+        values = sorted(values, key=lambda value: numbers[str(value)])
+    for value in values:
         cells = [cell for cell in record.cells if cell.axes[axis] == value and cell.rows is not None]
         found = {cell.axes.get("seed"): _last(cell.rows) for cell in cells if cell.rows is not None}
         if found:

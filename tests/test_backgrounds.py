@@ -212,7 +212,7 @@ def test_a_full_disk_is_an_error_that_leaves_nothing_behind(
 
     with monkeypatch.context() as patch:
         patch.setattr("unseen.store._write", fail)
-        with pytest.raises(DataError, match="No space left"):
+        with pytest.raises(DataError, match="is full"):
             Backgrounds(BackgroundsConfig(source=folder), tmp_path, memory_limit=10)
     assert not list(tmp_path.iterdir())
 

@@ -92,6 +92,56 @@ class TestDraws:
         errors = torch.stack([(some - grey).double().square().sum(dim=(1, 2, 3)) for some in noisy])
         assert torch.allclose(found["bias"] + found["variance"], errors.mean(dim=0))
 
+    def test_the_octaves_of_both_add_up_to_the_whole(self, photos: Tensor) -> None:
+        rng = torch.Generator().manual_seed(4)
+        draws = [photos.roll(1, -1) + 0.1 * torch.randn(photos.shape, generator=rng) for _ in range(3)]
+        found = split(draws, photos, bands=True)
+        for name in ("bias", "variance"):
+            octaves = torch.stack([found[f"{name}_{band}"] for band in BANDS])
+            assert torch.allclose(octaves.sum(dim=0), found[name])
+
+    def test_white_noise_leaks_into_every_octave_by_its_size(self, grey: Tensor, noisy: list[Tensor]) -> None:
+        found = split(noisy, grey, bands=True)
+        sizes = {band: found[f"variance_{band}"].mean().item() / 0.01 / 3 / 96**2 for band in BANDS}
+        sides = {"over16": 16, "8to16": 8, "4to8": 4}  # a quarter of a disk in the square of frequencies up to 1/2
+        disks = [math.pi / 4 * (2 / side) ** 2 for side in sides.values()]
+        expected = [disks[0], disks[1] - disks[0], disks[2] - disks[1], 1 - disks[2]]
+        assert list(sizes.values()) == pytest.approx(expected, rel=0.1)
+
+    def test_blotches_that_are_left_are_variance_in_the_coarse_octave(self, grey: Tensor, noisy: list[Tensor]) -> None:
+        blotches = [grey + (some - grey).mean(dim=(2, 3), keepdim=True) for some in noisy]
+        found = split(blotches, grey, bands=True)
+        assert torch.allclose(found["variance_over16"], found["variance"])
+        assert (found["variance"] > 0).all()
+
+    def test_a_texture_that_is_smoothed_away_is_bias_in_its_octave(self) -> None:
+        clean = wave(2.56)
+        found = split([torch.full_like(clean, 0.5)] * 2, clean, bands=True)
+        assert torch.allclose(found["bias_under4"], found["bias"])
+        assert not found["variance_under4"].any()
+
+
+@pytest.mark.parametrize(("left", "retention"), [(1.0, 1.0), (0.5, 0.5), (0.0, 0.0)])
+def test_retention_by_octave_of_identity_half_way_and_oracle(photos: Tensor, left: float, retention: float) -> None:
+    degraded = photos + 0.1 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(5))
+    found = band_sums(outcome_of(photos + left * (degraded - photos), photos, degraded))
+    for band in BANDS:
+        assert torch.allclose(
+            found[f"alignment_{band}"] / found[f"degradation_{band}"],
+            torch.full((len(photos),), retention, dtype=torch.float64),
+            atol=1e-5,
+        )
+
+
+def test_over_smoothing_takes_the_noise_out_of_the_fine_octave_and_errs_there(photos: Tensor) -> None:
+    degraded = photos + 0.1 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(6))
+    flat = degraded.mean(dim=(2, 3), keepdim=True).expand_as(photos)
+    found = band_sums(outcome_of(flat, photos, degraded))
+    assert ((found["alignment_under4"] / found["degradation_under4"]).abs() < 0.1).all()
+    texture = cosines((photos - photos.mean(dim=(2, 3), keepdim=True)).double()).square().sum(dim=(1, 2, 3))
+    errors = torch.stack([found[f"error_{band}"] for band in BANDS]).sum(dim=0)
+    assert torch.allclose(errors, texture, rtol=0.01)
+
 
 def test_noise_is_judged_by_octaves_and_draws_and_rain_is_not() -> None:
     images = Backgrounds(BackgroundsConfig(part="test"))

@@ -1,12 +1,18 @@
 """The command line: results on stdout, everything else on stderr, and no traceback whatever a user does."""
 
+import errno
 import json
 import os
+import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,8 +29,10 @@ from small_priors import small_tae
 from unseen import cli, recipes
 from unseen.checkpoints import load_checkpoint, restorer
 from unseen.cli.app import progress_bar
-from unseen.cli.evaluate import _told_apart
+from unseen.cli.evaluate import Candidate, _everything, _told_apart
 from unseen.cli.train import read_experiment
+from unseen.degradations import preset
+from unseen.evaluation.sheet import LINE, wrapped
 from unseen.experiment import Experiment
 from unseen.images import read_image, write_image
 from unseen.networks import ResNetConfig, UNetConfig
@@ -137,6 +145,11 @@ def test_help_names_every_verb(unseen: Run) -> None:
     assert all(verb[0] in told.out for verb in verbs())
 
 
+def test_the_version_is_told(unseen: Run) -> None:
+    told = unseen("--version")
+    assert (told.code, told.out, told.err) == (0, f"unseen {version('unseen')}\n", "")
+
+
 def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys; sys.argv = ['unseen', '--help']\n"
@@ -176,6 +189,24 @@ def test_preview_draws_a_sheet(unseen: Run, photographs: Path, tmp_path: Path) -
     assert "direction" in told.out.splitlines()[1]
 
 
+def test_headings_of_a_sheet_fit_into_it() -> None:
+    text = "camera-raw: CameraNoise, shot 0.004 to 0.012, mosaic rggb - 24.1 dB"
+    lines = wrapped(text, 30, len)
+    assert " ".join(lines) == text
+    assert max(map(len, lines)) <= 30
+    assert wrapped("a-word-that-is-wider on", 5, len) == ["a-word-that-is-wider", "on"]
+
+
+def test_a_long_heading_makes_a_sheet_taller_and_no_wider(unseen: Run, tmp_path: Path) -> None:
+    sizes = {}
+    for name in ("gaussian25", "camera-raw"):
+        assert unseen("preview", "--degradation", name, "--size", "64", "-o", f"{name}.png").code == 0
+        sizes[name] = read_image(tmp_path / f"{name}.png").shape[:2]
+    assert sizes["gaussian25"] == (64 + 2 * LINE, 4 * 64)
+    assert sizes["camera-raw"][0] > 64 + 2 * LINE
+    assert sizes["camera-raw"][1] == 4 * 64
+
+
 def test_preview_draws_every_rain_on_embedded_images_and_tells_of_them_as_json(unseen: Run, tmp_path: Path) -> None:
     from unseen.degradations.rain import PRESETS
 
@@ -193,6 +224,18 @@ def test_preview_draws_other_degradations_by_name_or_by_family(unseen: Run) -> N
     assert {"gaussian25", "camera-raw", "noise-chain"} <= {noise["name"] for noise in told.json["degradations"]}
 
 
+def documented(verb: str) -> list[list[str]]:
+    """The keys that docs/studies.md says a verb prints as JSON, then those of the list in it."""
+    (line,) = (line for line in (ROOT / "docs/studies.md").read_text().splitlines() if line.startswith(f"| `{verb}` |"))
+    return [re.findall("`([^`]+)`", part) for part in line.split("|")[2].split(": a list of")]
+
+
+def test_what_doctor_and_preview_print_as_json_is_documented(unseen: Run) -> None:
+    assert documented("doctor") == [list(unseen("doctor", "--json").json)]
+    told = unseen("preview", "--degradation", "steep", "--size", "16", "--json").json
+    assert documented("preview") == [list(told), list(told["degradations"][0])]
+
+
 # --- training and judging
 
 
@@ -203,8 +246,25 @@ def test_training_again_does_nothing_and_names_the_same_run(unseen: Run, photogr
     )
     assert told.code == 0
     assert told.out == f"{trained / 'model.safetensors'}\n"
-    assert "unseen evaluate" in told.err
+    assert told.err == f"Finished already: nothing was done.\nJudge it with: unseen evaluate {told.out}"
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_what_is_told_to_judge_a_run_with_works_where_it_held_no_images_out(unseen: Run, photographs: Path) -> None:
+    told = unseen("train", "--backgrounds", photographs, *TINY, "--set", "recipe.steps=2")
+    assert told.code == 0, told.err
+    assert "nothing was done" not in told.err
+    (line,) = (line for line in told.err.splitlines() if line.startswith("Judge it with: "))
+    words = shlex.split(line.removeprefix("Judge it with: unseen "))
+    assert words == ["evaluate", told.out.strip(), "--images", "FOLDER"]
+    refused = unseen(*words[:2], "--on", "steep")
+    assert refused.code == 2 and "held no images out" in refused.err and "--images" in refused.err
+
+
+def test_more_threads_than_there_are_cores_are_refused(unseen: Run) -> None:
+    told = unseen("train", "--set", "recipe.threads=100000")
+    assert told.code == 2
+    assert "This experiment asks for 100000 threads" in told.err and "Set recipe.threads to" in told.err
 
 
 def test_options_and_changes_are_laid_over_the_file(unseen: Run, photographs: Path, tmp_path: Path) -> None:
@@ -259,7 +319,7 @@ def test_a_file_is_laid_over_a_recipe_and_options_over_both(tmp_path: Path, monk
 def test_an_unknown_recipe_is_answered_with_those_there_are(unseen: Run) -> None:
     told = unseen("train", "--recipe", "secret")
     assert told.code == 2
-    assert "There is no recipe 'secret': choose one of" in told.err and "ordinary" in told.err
+    assert "There is no recipe called 'secret'. Known:" in told.err and "ordinary" in told.err
 
 
 def test_evaluate_tells_of_every_suite_with_baselines_beside(unseen: Run, trained: Path, tmp_path: Path) -> None:
@@ -323,6 +383,23 @@ def test_what_models_have_seen_is_told_apart_where_it_differs() -> None:
         [f"seen by {n}", f"seen by {n}", "steep", "steep"] for n in "ab"
     ]
     assert _told_apart([one[0], same[0]], [one[1], same[1]])[1] is same[1]
+
+
+@pytest.mark.parametrize(
+    ("names", "collections"),
+    [
+        (("medium",), ("unseen-rain",)),
+        (("blurs",), ("unseen-blur",)),
+        (("haze",), ("unseen-haze",)),
+        (("medium", "gaussian25"), ("unseen-rain", "unseen-noise")),
+    ],
+)
+def test_by_default_a_checkpoint_is_judged_on_what_is_unseen_of_its_families(
+    names: tuple[str, ...], collections: tuple[str, ...]
+) -> None:
+    info: Any = SimpleNamespace(name="model")
+    stages = tuple(Experiment(degradation=preset(name)) for name in names)
+    assert _everything(Candidate(info, lambda degraded: degraded, stages)) == ("seen", *collections, "clean")
 
 
 def test_shipped_weights_are_judged_without_the_data_they_were_trained_on(
@@ -564,13 +641,21 @@ def test_a_study_is_planned_run_and_reported(unseen: Run, photographs: Path, tmp
         (("train", "--steps", "0"), "Invalid value"),
         (("trian",), "No such command"),
         (("evaluate",), "There is nothing to judge"),
-        (("preview", "--rain", "mediun"), "There is no degradation called 'mediun'. Known: small, medium"),
+        (
+            ("preview", "--rain", "mediun"),
+            "There is no degradation called 'mediun': did you mean 'medium'? Known: small, medium",
+        ),
         (("preview", "--family", "snow"), "There is no family of degradations called 'snow'. Known: rain, noise"),
         (("preview", "--scale", "-1"), "scale of a rain"),
         (("train", "--set", "recipe.stepps=3"), "recipe.stepps: there is no such key"),
         (("train", "--set", "degradation.preset=mediun"), "There is no degradation called 'mediun'"),
         (("train", "--set", "recipe.steps"), "--set takes key=value"),
-        (("train", "--set", "network={kind: VGG}"), "network"),
+        (("train", "--set", "network={kind: VGG}"), "network: There is no kind called 'VGG'. Known: ResNet, UNet"),
+        (
+            ("train", "--set", "degradation.kind=Rian"),
+            "There is no kind called 'Rian': did you mean 'Rain'? Known: Rain",
+        ),
+        (("train", "--set", "degradation.kind=rain"), "did you mean 'Rain'?"),
         (("train", "--set", "recipe.loss.kind=L2"), "loss"),
         (("train", "--set", "backgrounds.count=1000000"), "1000000"),
         (("train", "missing.yaml"), "missing.yaml cannot be read"),
@@ -641,7 +726,36 @@ def test_a_folder_without_permission_is_a_failure(unseen: Run, photographs: Path
     (tmp_path / "locked").mkdir(mode=0o500)
     told = unseen("train", "--backgrounds", photographs, *TINY, "--runs", tmp_path / "locked" / "runs")
     assert told.code == 1
-    assert "ermission denied" in told.err
+    assert str(tmp_path / "locked") in told.err and "permission denied. Change its permissions" in told.err
+    study = tmp_path / "study.yaml"
+    study.write_text(yaml.safe_dump({"name": "tiny", "question": "Is it so?", "base": {"recipe": {"steps": 1}}}))
+    told = unseen("study", "run", study, "--runs", tmp_path / "locked")
+    assert told.code == 1
+    assert str(tmp_path / "locked") in told.err and "permission denied. Change its permissions" in told.err
+    assert "Free some space" not in told.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything: run as another user")
+def test_a_model_that_may_not_be_read_is_not_called_damaged(unseen: Run, trained: Path, tmp_path: Path) -> None:
+    shutil.copy(trained / "model.safetensors", tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").chmod(0)
+    for source in (tmp_path, tmp_path / "model.safetensors"):
+        told = unseen("evaluate", source, "--on", "steep")
+        assert told.code == 1
+        assert "model.safetensors cannot be read: permission denied." in told.err
+        assert "damaged" not in told.err
+
+
+def test_a_full_disk_is_told_with_the_folder_that_was_to_be_written(
+    unseen: Run, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")  # names no file, as the system's own does not
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    told = unseen("evaluate", "identity", "--images", photographs, "--on", "steep", "--limit", "1", "-o", "verdict")
+    assert told.code == 1
+    assert "Cannot write verdict/results/identity.json: the disk (or the quota on it) is full. Free some" in told.err
 
 
 def test_a_file_where_a_folder_should_be_is_a_failure(unseen: Run, photographs: Path, tmp_path: Path) -> None:
@@ -649,6 +763,24 @@ def test_a_file_where_a_folder_should_be_is_a_failure(unseen: Run, photographs: 
     told = unseen("train", "--backgrounds", photographs, *TINY)
     assert told.code == 1
     assert "runs" in told.err
+
+
+def test_ctrl_c_while_judging_is_told_in_a_line(photographs: Path, tmp_path: Path) -> None:
+    words = ["evaluate", "identity", "median", "box", "--images", photographs, "--on", "steep", "-o", "verdict"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unseen.cli", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    until = time.monotonic() + 200
+    while not (tmp_path / "verdict/results/identity.json").exists():  # the next of them is being judged
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1] == "Interrupted."
+    assert "Traceback" not in err
 
 
 def test_the_time_left_counts_what_is_done_now_alone(

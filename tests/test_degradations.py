@@ -5,10 +5,12 @@ and with each of its presets by those that could fail for one of them alone.
 """
 
 import math
+import re
 from dataclasses import fields
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+import unseen.degradations
 from unseen.degradations import (
     ALL,
     AnyDegradation,
@@ -59,6 +62,24 @@ MEMBERS: list[Degradation] = [
 ]
 """One of every kind, and some that take ways of their own."""
 
+CONTRIBUTING = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def written(first: str) -> str:
+    """The example in CONTRIBUTING.md that begins so."""
+    return next(code for code in re.findall(r"```python\n(.*?)```", CONTRIBUTING, re.DOTALL) if code.startswith(first))
+
+
+def from_contributing() -> type[Degradation]:
+    """The least of all degradations, as its file would have it."""
+    module = ModuleType("unseen.degradations.fade")
+    exec(written('"""Fade'), module.__dict__)
+    return module.Fade
+
+
+FADE = from_contributing()
+FADES: list[Degradation] = [FADE.preset(name) for name in FADE.presets]
+
 SIZES = [(1, 1), (7, 33), (128, 96)]
 
 DEGRADATION: TypeAdapter[Degradation] = TypeAdapter(AnyDegradation)
@@ -68,8 +89,8 @@ def name_of(degradation: Degradation) -> str:
     return degradation.name or type(degradation).__name__
 
 
-every_kind = pytest.mark.parametrize("degradation", MEMBERS, ids=name_of)
-every_degradation = pytest.mark.parametrize("degradation", list(dict.fromkeys([*EVERY, *MEMBERS])), ids=name_of)
+every_kind = pytest.mark.parametrize("degradation", [*MEMBERS, *FADES[:1]], ids=name_of)
+every_degradation = pytest.mark.parametrize("degradation", [*dict.fromkeys([*EVERY, *MEMBERS]), *FADES], ids=name_of)
 
 
 def rngs(count: int, *address: str | int) -> list[torch.Generator]:
@@ -112,7 +133,8 @@ def test_a_degradation_degrades_stays_in_range_and_tells_where_it_did(
 
 @every_degradation
 def test_a_degradation_is_its_own_configuration(degradation: Degradation) -> None:
-    assert DEGRADATION.validate_json(degradation.model_dump_json()) == degradation
+    adapter = TypeAdapter(FADE) if degradation in FADES else DEGRADATION
+    assert adapter.validate_json(degradation.model_dump_json()) == degradation
     assert degradation.describe().startswith(name_of(degradation))
     assert degradation.outside(degradation) == ()
 
@@ -172,15 +194,26 @@ def test_outside_is_mutual() -> None:
         assert one.outside(other) == other.outside(one)
 
 
-@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [*ALL, FADE], ids=lambda kind: kind.__name__)
 def test_every_kind_is_named_after_its_class_and_refuses_unknown_keys(kind: type[Degradation]) -> None:
     assert kind.model_fields["kind"].default == kind.__name__
     assert set(kind.factors) <= set(kind.model_fields)
     assert {*kind.training, *kind.tests} <= set(kind.presets)
     assert not set(kind.training) & set(kind.tests)
-    assert kind is Mixture or kind.color in ("y", "rgb")  # a mixture has that of its parts
+    assert kind is Mixture or (kind.color in ("y", "rgb") and kind.draws >= 1)  # a mixture has those of its parts
+    assert kind.widest is None or kind.widest in preset_names(use="training")
     with pytest.raises(ValidationError, match="widht"):
         kind.model_validate({"widht": 3})
+
+
+def test_the_example_of_a_degradation_is_complete() -> None:
+    """What CONTRIBUTING.md says to write beside it is what stands in the package, and its presets are of its family."""
+    imported, _, listed = written("from unseen.degradations.fade").strip().partition("\n\n")
+    there = (Path(unseen.degradations.__file__)).read_text(encoding="utf-8")
+    assert imported.replace("fade", "haze").replace("Fade", "Haze") in there
+    assert listed.replace("Fade, ", "") in there
+    assert {fade.family for fade in FADES} == {"fade"}
+    assert FADES[1].outside(FADES[0]) == ("share",)
 
 
 def test_another_kind_is_outside_in_its_kind() -> None:
@@ -235,7 +268,7 @@ def test_the_scale_of_a_preset_multiplies_sizes_in_pixels_and_no_others() -> Non
 
 
 def test_an_unknown_name_or_family_is_refused_with_the_ones_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"no degradation called 'poison'\. Known: small, .*, poisson,"):
+    with pytest.raises(ConfigError, match=r"called 'poison': did you mean 'poisson'\? Known: small, .*, poisson,"):
         preset("poison")
     with pytest.raises(ConfigError, match="no degradation called 3"):
         DEGRADATION.validate_python({"preset": 3})
@@ -524,7 +557,9 @@ def test_unseen_rain_is_apart_in_what_is_drawn_too(name: str, train: str) -> Non
 
 
 def test_a_misspelt_preset_is_refused_with_the_ones_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"no rain called 'mediun'\. Known: small, medium, large, wide, steep"):
+    with pytest.raises(
+        ConfigError, match=r"no rain called 'mediun': did you mean 'medium'\? Known: small, medium, large, wide, steep"
+    ):
         Rain.preset("mediun")
 
 

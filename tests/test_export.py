@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from unseen.backgrounds import Backgrounds, BackgroundsConfig
-from unseen.degradations import Rain
+from unseen.degradations import Rain, preset
 from unseen.errors import ConfigError, DataError
 from unseen.evaluation.baselines import median
 from unseen.evaluation.evaluate import evaluate
@@ -42,6 +42,24 @@ def test_read_back_it_scores_as_it_did_in_memory(images: Backgrounds, tmp_path: 
     for quantity in ("ssim_y", "removal_ratio", "residual", "reconstruction", "retention"):
         assert disk[quantity] == pytest.approx(memory[quantity], abs=1e-3), quantity
     assert disk.images == memory.images == 3
+
+
+@pytest.mark.parametrize("name", ["steep", "gaussian25", "motion"])
+def test_read_back_it_is_read_as_it_was_unless_told_otherwise(images: Backgrounds, tmp_path: Path, name: str) -> None:
+    suite = Suite(name=name, degradation=preset(name, 0.25))
+    export_suite(suite, images, tmp_path / "out", crop=64)
+    back = pairs(tmp_path / "out")
+    assert (
+        (back.color, back.bands) == (suite.color, suite.bands) == (("y", False) if name == "steep" else ("rgb", True))
+    )
+    memory, disk = (
+        summarise(evaluate(median, [one], images, crop=64, draws=1, name="median", baselines=False)).iloc[0]
+        for one in (suite, back)
+    )
+    for quantity in ("psnr_rgb", "error_under4", "bias"):
+        assert disk[quantity] == pytest.approx(memory[quantity], abs=0.01, nan_ok=True), quantity
+    told = PairSuite.model_validate({**back.model_dump(), "color": "y"})
+    assert (told.color, told.bands) == ("y", False)
 
 
 def test_it_keeps_the_mask_and_the_layer(images: Backgrounds, tmp_path: Path) -> None:

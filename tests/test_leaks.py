@@ -195,8 +195,11 @@ def test_files_that_are_something_else_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no tensors")
     unknown = {"values": torch.zeros(1, 1024, dtype=torch.bfloat16), "sizes": torch.ones(1, 2, dtype=torch.int32)}
     save_torch(unknown, tmp_path / "bf16", metadata=header())
-    for name in ("text", "bf16", "missing", "."):
+    for name in ("text", "bf16"):
         with pytest.raises(DataError, match="does not hold fingerprints"):
+            load_fingerprints(tmp_path / name)
+    for name, cause in (("missing", "no such file"), (".", "a folder is in its place")):
+        with pytest.raises(DataError, match=f"cannot be read: {cause}"):
             load_fingerprints(tmp_path / name)
 
 

@@ -19,11 +19,11 @@ import unseen.cli.map  # noqa: F401  the verb
 from unseen import cli
 from unseen.backgrounds import Backgrounds, BackgroundsConfig
 from unseen.checkpoints import save_network
-from unseen.degradations import GaussianNoise, Mixture, Rain
+from unseen.degradations import GaussianNoise, Mixture, Rain, preset
 from unseen.errors import ConfigError
 from unseen.evaluation.baselines import identity
 from unseen.evaluation.grid import UNITS, Map, Plane, axis_of
-from unseen.evaluation.map import generalization_map, rains_of, with_ranges
+from unseen.evaluation.map import generalization_map, rains_of, why_no_map, with_ranges
 from unseen.experiment import Experiment
 from unseen.images import write_image
 from unseen.networks import ResNetConfig
@@ -425,6 +425,31 @@ def test_the_command_says_that_the_training_range_is_not_known(run: Callable[...
     code, _, err = run("identity", *FEW)
     assert code == 0
     assert "the map has no frame" in err
+
+
+@pytest.mark.parametrize(
+    ("met", "said"),
+    [
+        (GaussianNoise(), "trained on noise: it has none"),
+        (Mixture(parts=(GaussianNoise(), preset("motion"))), "trained on noise and blur: it has none"),
+        (Mixture(parts=(preset("haze"), Rain())), ""),
+    ],
+    ids=["noise", "mixture", "rain too"],
+)
+def test_what_was_trained_on_no_rain_has_no_map(met: Any, said: str) -> None:
+    experiment = Experiment(degradation=met)
+    pairs = Experiment(degradation=met, pairs={"folders": ["pairs"], "share": 0.5})  # pyright: ignore[reportArgumentType]
+    assert why_no_map("tiny", [experiment]) == (said and f"The map is of rain, and tiny was {said}.")
+    assert why_no_map("tiny", [pairs]) == why_no_map("tiny", []) == ""
+
+
+def test_the_command_refuses_what_was_trained_on_no_rain(run: Callable[..., Told], tmp_path: Path) -> None:
+    experiment = Experiment(network=ResNetConfig(width=4, blocks=0), degradation=GaussianNoise())
+    save_network(tmp_path / "quiet.safetensors", experiment.network.build().state_dict(), experiment, step=7)
+    code, out, err = run("quiet.safetensors", *FEW, "--trained", "medium")
+    assert (code, out) == (2, "")
+    assert err == "Error: The map is of rain, and quiet was trained on noise: it has none.\n"
+    assert not Path("map-quiet").exists()
 
 
 def test_images_that_were_trained_on_are_refused(run: Callable[..., Told], network: Path, folder: Path) -> None:

@@ -122,6 +122,30 @@ def test_camera_noise_has_its_mean_and_variance_in_linear_light(shot: float, rea
         assert_moments(to_linear(image.double()), *clipped_normal(light, deviation))
 
 
+def test_camera_noise_after_gains_has_its_mean_and_variance_in_linear_light() -> None:
+    shot, read, gains = 0.01, 0.01, (2.0, 1.0, 1.6)
+    camera = CameraNoise(shot=shot, read=read, red_gain=gains[0], blue_gain=gains[2])
+    for value, image in zip(GREYS, degraded(camera, greys()).degraded, strict=True):
+        light = to_linear(torch.tensor(value)).item()
+        for gain, colour in zip(gains, to_linear(image.double()), strict=True):
+            assert_moments(colour, *clipped_normal(light, gain * (shot * light / gain + read**2) ** 0.5))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.4])
+def test_salt_and_pepper_have_their_mean_and_variance(share: float) -> None:
+    for value, image in zip(GREYS, degraded(SaltAndPepper(share=share), greys()).degraded, strict=True):
+        mean = (1 - share) * value + share / 2
+        assert_moments(image, mean, (1 - share) * value**2 + share / 2 - mean**2)
+
+
+@pytest.mark.parametrize(("sigma", "length"), [(15, 2), (50, 2), (25, 5)])
+def test_correlated_noise_has_its_mean_and_variance(sigma: float, length: float) -> None:
+    apart = int(3 * length)  # pixels, at which values correlate by 1e-4: draws that are independent for all we measure
+    for value in GREYS:
+        images = degraded(CorrelatedNoise(sigma=sigma, length=length), grey(value, count=4), str(value)).degraded
+        assert_moments(images[..., ::apart, ::apart], *clipped_normal(value, sigma / PEAK))
+
+
 def test_camera_noise_after_gains_and_matrix_has_its_covariance() -> None:
     shot, read, gains = 0.001, 0.004, np.array([2.0, 1.0, 1.6])
     camera = CameraNoise(shot=shot, read=read, red_gain=2.0, blue_gain=1.6, matrix=MATRIX)
@@ -439,6 +463,8 @@ def test_a_mixture_belongs_to_the_family_of_its_parts(parts: tuple[str, ...], fa
     mixture = Mixture(parts=tuple(preset(name) for name in parts))
     assert mixture.family == family
     assert mixture.color == ("y" if family == "rain" else "rgb")
+    assert mixture.draws == (2 if family == "noise" else 1)
+    assert mixture.families == (("rain", "noise") if family == "mixture" else (family,))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from unseen.report.answer import answer
 from unseen.report.page import write_report
 from unseen.report.printed import headline_table, suites_table
 from unseen.report.tables import MEAN, MEAN_SEEN, best_is_clear, tabulate
-from unseen.rows import COLUMNS
+from unseen.rows import BANDS, COLUMNS
 from unseen.study.record import CellRecord, StudyRecord, SuiteRecord
 
 UNSEEN = {"steep": (0.14, 0.10), "thick": (0.71, 0.08), "long": (0.90, 0.06), "short": (0.80, 0.05)}
@@ -247,7 +247,7 @@ def test_identifiers_are_unique_and_pictures_are_described(page):
     assert len(names) == len(set(names))
     assert all(given.get("alt") for tag, given in page.tags if tag == "img")
     panels = [given for _, given in page.tags if given.get("role") == "img"]
-    assert len(panels) == 6 + 2 * 6 + 1 and all(given.get("aria-label") for given in panels)
+    assert len(panels) == 6 + 5 * 6 + 1 and all(given.get("aria-label") for given in panels)
     assert len([1 for tag, _ in page.tags if tag == "svg"]) > len(panels)
 
 
@@ -282,8 +282,56 @@ def test_the_removal_sentence_names_every_suite_and_where_nothing_is_done(record
     (sentence,) = answer(tabulate(record)).removal
     for suite in UNSEEN:
         values = (pooled_ratio(record, None, suite), pooled_ratio(record, 8, suite))
-        assert f"{suite} {values[0]:.2f} / {values[1]:.2f}" in sentence
+        assert re.search(rf"{suite} {values[0]:.2f} \u00b1\d\.\d\d / {values[1]:.2f} \u00b1\d\.\d\d", sentence)
+    assert re.search(r": mean of unseen 0\.\d\d \u00b10\.\d\d / 0\.\d\d \u00b10\.\d\d, steep ", sentence)
     assert "do next to nothing, which is a ratio below 0.2, on steep (all 270)" in sentence
+
+
+def without_mask(record: StudyRecord) -> StudyRecord:
+    """The same study as if it were of noise: the mask is everywhere, and at the end there are octaves and draws."""
+
+    def turned(rows: pd.DataFrame) -> pd.DataFrame:
+        wide = rows.pivot_table(index=["experiment", "step", "suite", "image"], columns="metric", values="value")
+        wide["mask_values"], wide["clear_error"] = wide["values"], 0.0
+        last = (wide.index.get_level_values("step") == wide.index.get_level_values("step").max()) & (
+            wide.index.get_level_values("suite") != "clean"
+        )
+        for band in BANDS:
+            for name, whole in (("error", wide["mse"] * VALUES), ("degradation", wide["degradation"]),
+                                ("alignment", wide["alignment"]), ("bias", wide["mse"] * VALUES * 0.3),
+                                ("variance", wide["mse"] * VALUES * 0.7)):  # fmt: skip
+                wide.loc[last, f"{name}_{band}"] = whole[last] / len(BANDS)
+        for name, share in (("bias", 0.3), ("variance", 0.7)):
+            wide.loc[last, name] = share * wide["mse"][last] * VALUES
+        return wide.stack().rename("value").reset_index()[list(COLUMNS)]
+
+    def of(cell: CellRecord) -> CellRecord:
+        return cell if cell.rows is None else dataclasses.replace(cell, rows=turned(cell.rows))
+
+    return dataclasses.replace(record, cells=tuple(map(of, record.cells)), baselines=turned(record.baselines))
+
+
+def test_what_has_no_mask_is_told_apart_without_one(record, tmp_path):
+    tables = tabulate(without_mask(record))
+    assert {*UNSEEN, "seen", MEAN} <= tables.maskless
+    assert "clean" not in tables.maskless
+    glance, by_suite = headline_table(tables), suites_table(tables)
+    titles = [title for title, _ in glance.columns[:5]]
+    assert titles == ["PSNR, dB", "retention a", "orthogonal error", "bias", "deviation"]
+    assert {title for title, _ in by_suite.columns} == {"PSNR", "retained", "orthogonal"}
+    (removal,) = answer(tables).removal
+    assert removal.startswith("The share that is removed (1 less the retention; 0: did nothing, 1: removed all) on")
+    assert f"steep {1 - tables.of('all 270', 'steep', 'retention').mean:.2f}" in removal
+    assert "which is a share below 0.2, on steep (all 270)" in removal
+    # The rows are those of rain, where both measures agree: so must the sentences about growing blind.
+    (with_mask,), (without,) = answer(tabulate(record)).training, answer(tables).training
+    numbers = re.findall(r"(?:from|to) [0-9.,]+", with_mask)
+    assert re.findall(r"(?:from|to) [0-9.,]+", without) == numbers
+    assert len(numbers) > 3
+    write_report(without_mask(record), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "E_B" not in text
+    assert "Octave by octave" in text
 
 
 def test_growing_blind_is_said_where_the_rows_show_it_and_only_there(record, tmp_path):

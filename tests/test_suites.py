@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,17 +10,23 @@ import torch
 from pydantic import ValidationError
 
 from unseen.backgrounds import Backgrounds, BackgroundsConfig
-from unseen.degradations import Rain
+from unseen.degradations import Rain, families, preset_names
 from unseen.degradations.rain import TESTS
 from unseen.errors import ConfigError
 from unseen.evaluation import suites
+from unseen.evaluation.alignment import LIMIT
+from unseen.evaluation.baselines import identity
 from unseen.evaluation.benchmark import Benchmark
-from unseen.evaluation.suites import Judge, PairSuite, Suite
+from unseen.evaluation.evaluate import evaluate
+from unseen.evaluation.suites import COLLECTIONS, PUBLIC, Judge, PairSuite, Suite, here, identity_of
 from unseen.images import write_image
 from unseen.pair_folder import PairFolderConfig
+from unseen.rows import summarise
+from unseen.study.study import checked, read_yaml
 from unseen.types import Batch, Outcome
 
 STEEP = Suite(name="steep", degradation=Rain.preset("steep", scale=0.25))
+LISTS = sorted((Path(__file__).parents[1] / "suites").glob("*.yaml"))
 SIZES = [(40, 40), (40, 40), (30, 50), (40, 40), (1, 1)]
 
 
@@ -215,6 +222,55 @@ def test_pairs_are_unseen_for_whatever_was_trained_here(pairs: PairSuite) -> Non
     assert pairs.outside(Rain()) == ("source",)
 
 
+def test_every_family_has_its_collection() -> None:
+    assert set(COLLECTIONS) == {f"unseen-{family}" for family in families()} >= {"unseen-rain", "unseen-haze"}
+    assert COLLECTIONS["unseen-rain"] == (*TESTS, "rain100l", "rain100h")
+    assert COLLECTIONS["unseen-noise"] == (*preset_names("noise", "tests"), "polyu_noise")
+    assert COLLECTIONS["unseen-blur"] == (*preset_names("blur", "tests"), "lai_blur")
+    assert COLLECTIONS["unseen-haze"] == preset_names("haze", "tests")
+    assert {name for members in COLLECTIONS.values() for name in members} == {*preset_names(use="tests"), *PUBLIC}
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.stem)
+def test_every_list_of_suites_is_a_judge(path: Path) -> None:
+    judge = checked(Judge, read_yaml(path), str(path))
+    assert f"unseen-{path.stem}" in judge.suites
+
+
+def test_a_folder_that_was_not_exported_is_read_on_luma(pairs: PairSuite) -> None:
+    assert (pairs.color, pairs.bands) == ("y", False)
+    assert identity_of(pairs)["color"] == "y"
+    elsewhere = PairSuite(name="set", pairs=PairFolderConfig(folder="${NOWHERE}/set"))
+    assert elsewhere.color == "y"
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (
+            {"name": "a", "degradation": {"kind": "Rian"}},
+            ["Suite.degradation: There is no kind called 'Rian': did you mean 'Rain'?"],
+        ),
+        ({"name": "a", "degradation": {"preset": "gaussian25", "sigma": 300}}, ["GaussianNoise: sigma is 300"]),
+        ({"name": "a", "degradation": {"kind": "Rain", "width": {"low": 3, "high": 1}}}, ["width.Range: low is 3"]),
+        ({"name": "a", "degradation": {"kind": "Rain", "width": "big"}}, ["width: a parameter is a number, {low: 1"]),
+        (
+            {"name": "a", "degradation": {"kind": "Mixture", "parts": [{"kind": "Rian"}]}},
+            ["parts.0: There is no kind called 'Rian': did you mean 'Rain'?"],
+        ),
+        ({"name": "a", "pairs": {"folder": "x"}, "color": "z"}, ["PairSuite.color: Input should be 'y' or 'rgb'"]),
+        ({"name": "a", "pair": {"folder": "x"}}, ["Suite.pair: there is no such key"]),
+        (3, ["suites.0: a suite is a name, or a mapping"]),
+    ],
+)
+def test_of_a_wrong_suite_only_what_was_meant_is_named(entry: Any, said: list[str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        checked(Judge, {"suites": [entry]}, "suites.yaml")
+    lines = str(refused.value).splitlines()[1:]
+    assert len(lines) == len(said)
+    assert all(expected in line for expected, line in zip(said, lines, strict=True))
+
+
 def test_the_collection_is_every_test_rain_and_the_public_sets_that_are_here(
     tmp_path: Path, pairs: PairSuite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,3 +295,46 @@ def test_the_name_of_a_judge_depends_on_what_pairs_hold_and_not_on_where_they_ar
     write_image(tmp_path / "moved" / "input" / "0.png", np.zeros((40, 40, 3)))
     suites._opened.cache_clear()
     assert Judge(suites=(moved,)).id("", []) != here
+
+
+# --- the public sets, where they are
+
+
+def public(name: str) -> PairSuite:
+    if not here(PUBLIC[name]):
+        pytest.skip(f"UNSEEN_DATA holds no pairs/{name}: put it where docs/data.md says")
+    return PUBLIC[name]
+
+
+def error(degraded: np.ndarray, clean: np.ndarray) -> float:
+    """PSNR of bytes, over all colours, dB."""
+    return -10 * np.log10(np.mean((degraded / 255.0 - clean / 255.0) ** 2))
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_real_noise_is_judged_whole_and_in_all_colours() -> None:
+    suite = public("polyu_noise")
+    rows = evaluate(identity, [suite], limit=2, baselines=False).set_index(["metric", "image"])["value"]
+    pairs = suite.open()
+    assert list(rows["psnr_rgb"].index) == pairs.names[:2]
+    for index, name in enumerate(pairs.names[:2]):
+        pair = pairs.read(index)
+        assert rows["psnr_rgb", name] == pytest.approx(error(pair.degraded, pair.clean), abs=1e-3)
+    summary = summarise(evaluate(identity, [suite], limit=1, baselines=False)).iloc[0]
+    assert summary.gain_rgb == 0
+    assert summary.retention == pytest.approx(1)
+    assert np.isfinite(summary.error_under4)
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_blurred_pairs_are_judged_where_they_fit_and_inside_of_both_borders() -> None:
+    suite = public("lai_blur")
+    names, batch = next(suite.batches(limit=1))
+    scored = suite.scored(Outcome(batch, batch.degraded))
+    cut = LIMIT + 20  # the largest shift, and the border
+    assert torch.equal(scored.batch.clean, batch.clean[..., cut:-cut, cut:-cut])
+    rows = evaluate(identity, [suite], limit=1, baselines=False).set_index(["metric", "image"])["value"]
+    unmoved = -10 * (batch.degraded - batch.clean)[..., cut:-cut, cut:-cut].square().mean().log10().item()
+    assert rows["psnr_rgb", names[0]] > unmoved + 0.01
+    assert rows["psnr_rgb", names[0]] == rows["input_psnr_rgb", names[0]]
+    assert np.isfinite(rows["ssim_rgb", names[0]])

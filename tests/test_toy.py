@@ -3,6 +3,7 @@ and what it says is computed."""
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from unseen import cli
 from unseen.errors import ConfigError, TrainingError
 from unseen.rows import read_rows, summarise
 from unseen.seeding import generator
+from unseen.study.study import read_yaml
 from unseen.toy import Toy, ToyExperiment, families, linear, load_toy
+from unseen.toy.config import is_toy
 from unseen.toy.plane import BORDER, CLOSED, FUNCTION, SEEN, SUITES, UNSEEN, Planes, cells_table, verdict
 from unseen.toy.run import run_toy, train_lot
 
@@ -196,6 +199,11 @@ def test_one_seed_decides_nothing(found: Planes) -> None:
     one = Planes(load_toy(None, (*TINY, "axes.seed=[0]")), found.rows, found.examples)
     assert one.tally(0.5).border == 4
     assert FUNCTION not in {cell.learned for cell in one.flat(0.5)}
+    first, *others = verdict(one)
+    assert first.startswith("One seed gives no interval, so of no cell it is said which")
+    more = sum(cell.removed > 0.5 for cell in one.flat(0.5))
+    assert f"is removed in {more} of 4 cells" in first
+    assert not any(word in " ".join((first, *others)) for word in ("learned in", "both regimes", "1 seeds"))
 
 
 # --- configuration and command line
@@ -231,6 +239,37 @@ def test_what_cannot_be_run_is_named(change: str, message: str) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="There is no toy at"):
         load_toy(tmp_path / "no.yaml")
+
+
+def test_a_toy_is_told_from_a_study_of_images() -> None:
+    assert is_toy(read_yaml(STUDY))
+    assert is_toy({"base": {"samples": 8}})
+    assert not any(is_toy(read_yaml(file)) for file in STUDY.parent.glob("*.yaml") if file != STUDY)
+    assert not is_toy({"base": 3, "axes": None})
+
+
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_a_toy_given_as_a_study_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["unseen", "study", verb, str(STUDY)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said == f"Error: {STUDY} is a toy, not a study of images: run it with `unseen toy {STUDY}`.\n"
+
+
+def test_the_change_that_help_suggests_can_be_made(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", ["unseen", "toy", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    change = re.search(r"Change one value, e\.g\. (\S+=\d+)", capsys.readouterr().out)
+    assert change
+    assert load_toy(None, (change[1], "base.recipe.snapshots=[]")).cells()[0].recipe.steps == 100
 
 
 def test_the_verb_writes_page_picture_and_rows(

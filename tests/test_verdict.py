@@ -233,6 +233,7 @@ def test_the_signed_rank_test_survives_what_rows_may_hold():
         ((0.1, -0.1, 0.3), 0.9, False, "leaves"),
         ((0.0, 0.0, 0.0), 0.0, False, "leaves"),
         ((-0.2, -0.3, -0.1), 0.9, False, "harms"),
+        ((-0.004, -0.01, -0.001), 0.0, False, "leaves"),
         ((-0.2, -0.5, 0.1), 0.2, False, "leaves"),
         ((2.0, math.nan, math.nan), 0.9, False, "removes"),
         ((math.inf, math.nan, math.nan), 1.0, False, "removes"),

@@ -136,6 +136,11 @@ class BackgroundsConfig(Frozen):
         """All that is held out for testing of the same sources."""
         return self._whole({"part": "test", "validation": None})
 
+    @property
+    def has_tests(self) -> bool:
+        """Whether `tests` are any: what is embedded or generated has some of its own, a folder what it holds out."""
+        return all(one.source in ("embedded", "leaves") or one.holdout for one in self.sources)
+
     def pool(self) -> "BackgroundsConfig":
         """All that subsets of any size and seed are chosen from."""
         return self._whole({"seed": 0})
@@ -533,7 +538,7 @@ def _pieces(config: BackgroundsConfig, pool: Sequence[_Entry], cache: Path | Non
             held = f"the {config.part} part of '{config.source}' holds {available} images"
             band = "" if len(order) == available else f", and the chosen band of complexity {len(order)} of them"
             raise ConfigError(
-                f"count is {config.count}, but {held}{band}. Set count to at most {len(order)}, or to none for all."
+                f"count is {config.count}, but {held}{band}. Set count to at most {len(order)}, or to null for all."
             )
         order = order[: config.count]
         kept = sorted(order)

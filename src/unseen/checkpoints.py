@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from unseen.errors import CheckpointError
+from unseen.errors import CheckpointError, cause_of, check_readable
 from unseen.experiment import Experiment
 from unseen.networks.abstention import Abstaining
 from unseen.types import Images, Restorer
@@ -36,10 +36,10 @@ def replace_with(path: Path, write: Callable[[Path], object]) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except (OSError, SafetensorError, RuntimeError) as error:  # a full disk is a RuntimeError to torch.save
-        raise CheckpointError(
-            f"{path} could not be written: {getattr(error, 'strerror', None) or error}. "
-            "Free some space, or choose another folder."
-        ) from error
+        cause = (
+            cause_of(error) if isinstance(error, OSError) else f"{error}. Free some space, or choose another folder."
+        )
+        raise CheckpointError(f"{path} could not be written: {cause}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -93,6 +93,10 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         raise CheckpointError(
             f"There is no checkpoint at {path}. Train one with `unseen train`, or name a model.safetensors."
         )
+    try:
+        check_readable(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {cause_of(error)}") from error
     try:
         with safe_open(path, framework="pt") as file:
             header = _header(file.metadata())

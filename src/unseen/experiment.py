@@ -72,7 +72,9 @@ class Recipe(Frozen):
             raise ValueError(f"snapshots repeat a step: {list(self.snapshots)}")
         late = [step for step in self.snapshots if not 1 <= step <= self.steps]
         if late:
-            raise ValueError(f"snapshots at {late} lie outside the steps 1 to {self.steps}")
+            raise ValueError(
+                f"snapshots at {late} lie outside the steps 1 to {self.steps}: leave them out, or keep none with []"
+            )
         return self
 
 

@@ -3,7 +3,6 @@
 Arrays here are uint8, (h, w, 3), RGB, sRGB-encoded; everywhere else images are floating point in [0, 1].
 """
 
-import errno
 import hashlib
 import os
 import secrets
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unseen.errors import ConfigError, DataError, ImageError
+from unseen.errors import ConfigError, DataError, ImageError, cause_of
 
 Bytes = NDArray[np.uint8]
 """(h, w, 3), RGB, sRGB-encoded."""
@@ -228,7 +227,7 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
             f"(read are {', '.join(_READ)})."
         ) from error
     except OSError as error:
-        raise ImageError(f"Cannot read {path}: {cause_of(error)}") from error
+        raise ImageError(f"Cannot read {path}: {cause_of(error, 'damaged or incomplete image')}") from error
     # Decoders answer damaged files with almost any exception: struct.error, SyntaxError, EOFError, ValueError, ...
     except Exception as error:
         raise ImageError(f"Cannot read {path}: damaged image ({str(error) or type(error).__name__}).") from error
@@ -295,20 +294,3 @@ def _as_bytes(image: NDArray[Any], path: Path) -> Bytes:
     if not (low >= -1e-4 and high <= 1 + 1e-4):  # "not": also true of NaN
         raise ImageError(f"Cannot write {path}: values from {low:g} to {high:g}, expected [0, 1]. Clip or scale first.")
     return to_bytes(np.ascontiguousarray(array))
-
-
-def cause_of(error: OSError) -> str:
-    """One clear sentence for an error of the operating system or of a decoder."""
-    if isinstance(error, FileNotFoundError):
-        return "no such file."
-    if isinstance(error, PermissionError):
-        return "permission denied. Change its permissions or choose another place."
-    if isinstance(error, IsADirectoryError):
-        return "a folder is in its place."
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        return "a parent of it is a file, not a folder."
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk (or the quota on it) is full. Free some space or choose another place."
-    if error.errno is None:
-        return f"damaged or incomplete image ({error})."
-    return f"{error.strerror}."

@@ -8,7 +8,7 @@ import math
 from typing import Annotated, Any, Self, Union
 
 from jaxtyping import Float
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 from torch import Tensor
 
 
@@ -84,8 +84,22 @@ def _number_as_range(value: Any) -> Any:
     return value
 
 
-Parameter = Annotated[Range | Choice, BeforeValidator(_number_as_range)]
-"""A range, a choice, or a plain number."""
+def _kind_of(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return "Choice" if "values" in value else "Range"
+    return type(value).__name__ if isinstance(value, Range | Choice) else None
+
+
+Parameter = Annotated[
+    Annotated[Range, Tag("Range")] | Annotated[Choice, Tag("Choice")],
+    Discriminator(
+        _kind_of,
+        custom_error_type="parameter",
+        custom_error_message="a parameter is a number, {low: 1, high: 2} or {values: [1, 2]}",
+    ),
+    BeforeValidator(_number_as_range),
+]
+"""A range, a choice, or a plain number: told apart before they are read, so that errors are of the one meant."""
 
 
 def overlaps(one: Range | Choice, other: Range | Choice, period: float | None = None) -> bool:

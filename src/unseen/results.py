@@ -33,7 +33,7 @@ from pydantic import (
 )
 
 from unseen import rows
-from unseen.errors import DataError
+from unseen.errors import DataError, cause_of, writing
 
 FORMAT = "unseen-result-1"
 
@@ -363,13 +363,15 @@ def _encoded(result: Result) -> bytes:
 def write_result(result: Result, path: Path | str) -> None:
     """Write JSON whole, by rename: where the file is, it is complete. Makes the folder if need be."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(_encoded(result))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    content = _encoded(result)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            partial.write_bytes(content)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def read_result(path: Path | str) -> Result:
@@ -379,7 +381,7 @@ def read_result(path: Path | str) -> Result:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}. Name a result file.") from error
+        raise DataError(f"{path} cannot be read: {cause_of(error)} Name a result file.") from error
     if len(content) > LARGEST_FILE:
         raise DataError(
             f"{path} is larger than {LARGEST_FILE // 2**20} MB, and no result is. Judge on fewer images, or check "

@@ -64,6 +64,8 @@ MORE_ATOMS: dict[str, str] = {
     **{f"alignment_{band}": f"sum of (f - B)(O - B) in {words}" for band, words in BANDS.items()},
     "bias": "sum over the image of (m - B)^2, m the mean of f over draws of the noise",
     "variance": "sum over the image of (f - m)^2, mean over draws",
+    **{f"bias_{band}": f"sum of (m - B)^2 in {words}" for band, words in BANDS.items()},
+    **{f"variance_{band}": f"sum of (f - m)^2 in {words}, mean over draws" for band, words in BANDS.items()},
 }
 """What is stored besides, of degradations other than rain: octave by octave, and over several draws of a noise."""
 
@@ -106,7 +108,7 @@ class Quantity:
     pooled: Callable[[Sums], Array] | None = None
 
 
-def _of_band(band: str, words: str) -> tuple[Quantity, Quantity]:
+def _of_band(band: str, words: str) -> tuple[Quantity, ...]:
     return (
         Quantity(
             name=f"retention_{band}",
@@ -123,6 +125,22 @@ def _of_band(band: str, words: str) -> tuple[Quantity, Quantity]:
             better="lower",
             meaning=f"RMS of f - B in {words}: the squares of all bands add up to the MSE",
             pooled=lambda s: _rms(s[f"error_{band}"], s["values"]),
+        ),
+        Quantity(
+            name=f"bias_{band}",
+            title=f"bias, {words.removeprefix('details ')}",
+            unit="",
+            better="lower",
+            meaning=f"RMS of the mean over draws of f - B in {words}: what was done to the content there",
+            pooled=lambda s: _rms(s[f"bias_{band}"], s["values"]),
+        ),
+        Quantity(
+            name=f"deviation_{band}",
+            title=f"deviation, {words.removeprefix('details ')}",
+            unit="",
+            better="lower",
+            meaning=f"standard deviation of f over draws in {words}: how much of the noise leaked through there",
+            pooled=lambda s: _rms(s[f"variance_{band}"], s["values"]),
         ),
     )
 

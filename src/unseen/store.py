@@ -16,7 +16,7 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unseen.errors import DataError
+from unseen.errors import DataError, cause_of
 
 Item = TypeVar("Item")
 
@@ -115,8 +115,7 @@ def _mapped(path: Path, size: int, arrays: Iterator[Array]) -> Array:
             os.replace(temporary, path)
         except OSError as error:
             raise DataError(
-                f"Cannot write the decoded images ({size / 1e9:.1f} GB) to {path.parent}: {error.strerror or error}. "
-                "Choose another cache folder."
+                f"Cannot write the decoded images ({size / 1e9:.1f} GB) to {path.parent}: {cause_of(error)}"
             ) from error
         finally:
             with suppress(OSError):

@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,10 +57,11 @@ class Interrupted(UnseenError):
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run: its experiment, resolved, and where its weights lie."""
+    """A finished run: its experiment, resolved, and where its weights lie. `already`: it was finished before."""
 
     experiment: Experiment
     folder: Path
+    already: bool = field(default=False, compare=False)
 
     @property
     def checkpoint(self) -> Path:
@@ -120,7 +121,7 @@ def train(
     folder = Path(runs) / experiment.id
     trained = Trained(experiment, folder)
     if trained.checkpoint.is_file():
-        return trained
+        return replace(trained, already=True)
     if pairs is not None:
         pairs.load()
     recipe = experiment.recipe

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from unseen.degradations import Mixture
+from unseen.evaluation.map import why_no_map
 from unseen.experiment import Experiment
 from unseen.models import Model
 from unseen.models.model import PLAIN_NAMES
@@ -88,9 +89,8 @@ def find_map(path: Path) -> Path | None:
 
 def how_to_map(model: Model, source: str) -> str:
     """Why there is no map of a model, and which command draws one where `find_map` looks."""
-    experiment = model.experiment
-    if experiment is not None and experiment.synthetic and experiment.met.family not in ("rain", "mixture"):
-        return f"The map is of rain, and {model.name} was trained on {experiment.met.family}: it has none."
+    if why := why_no_map(model.name, model.lineage):
+        return why
     if model.path is None:
         return f"The map of {model.name} is not known here: unseen map {shlex.quote(source)} draws it."
     path = Path(source)

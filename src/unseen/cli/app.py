@@ -10,11 +10,30 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from unseen.errors import UnseenError
+from unseen.errors import UnseenError, cause_of
+
+
+class Stopped(UnseenError):
+    """Ctrl-C where nothing else is said of it."""
+
+    exit_code = 130
+
+
+class Verbs(TyperGroup):
+    """All verbs. Typer ends in silence where Ctrl-C reaches it, so it is turned into an error of ours before."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Stopped("Interrupted.") from error
+
 
 app = typer.Typer(
     name="unseen",
+    cls=Verbs,
     help="Image restoration that holds on degradations it has never seen.",
     no_args_is_help=True,
     add_completion=False,
@@ -29,6 +48,30 @@ Runs = Annotated[Path, typer.Option(help="Folder that holds all runs.")]
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value, e.g. recipe.steps=100. Repeatable.")
 ]
+SetBase = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one value, e.g. base.recipe.steps=100. Repeatable."),
+]
+"""The same of studies and toys, whose experiment is their `base`."""
+
+
+def _say_version(asked: bool) -> bool:
+    """While the options are read: what follows needs a verb."""
+    if asked:
+        from importlib.metadata import version
+
+        print(f"unseen {version('unseen')}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _before_every_verb(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version, and leave.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
@@ -45,7 +88,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        say(f"Error: {error.filename or 'the system'}: {error.strerror or error}.")
+        say(f"Error: {error.filename or 'what is written'}: {cause_of(error)}")
         sys.exit(1)
 
 

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unseen.cli.app import Json, Runs, Set, app, progress_bar, say, show
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, not_known, writing
 
 if TYPE_CHECKING:
     from unseen.balance.search import News
     from unseen.balance.space import Space
     from unseen.degradations import Degradation
-
-WITHIN = {"rain": "wide", "noise": "gaussian-range", "blur": "blurs"}
-"""By family of what is trained on, the named degradation that is searched within where none is given."""
 
 
 @app.command()
@@ -60,7 +57,7 @@ def balance(
     options: dict[str, Any] = {"backgrounds.source": backgrounds and str(backgrounds)}
     if degradation is not None:
         if degradation not in preset_names():
-            raise ConfigError(f"There is no degradation called {degradation!r}. Known: {', '.join(preset_names())}.")
+            raise ConfigError(not_known("degradation", degradation, preset_names()))
         options["degradation"] = {"preset": degradation, **({} if scale is None else {"scale": scale})}
     experiment = read_experiment(config, options, set_)
     wide = _wide(within, experiment.degradation, scale)
@@ -89,16 +86,16 @@ def _space(experiment: Any, wide: "Degradation", steps: int | None) -> "Space":
 
 
 def _wide(within: str | None, narrow: "Degradation", scale: float | None) -> "Degradation":
-    """The degradation to search within: named, read from a file, or the family's own."""
+    """The degradation to search within: named, read from a file, or its kind's own."""
     from pydantic import TypeAdapter, ValidationError
 
-    from unseen.degradations import AnyDegradation, Mixture, preset, preset_names
+    from unseen.degradations import AnyDegradation, preset, preset_names
     from unseen.study.study import read_yaml
 
     if within is None:
-        if isinstance(narrow, Mixture) or narrow.family not in WITHIN:
+        if narrow.widest is None:
             raise ConfigError(f"Name what to search within (--within): there is no default for {narrow.describe()}.")
-        within = WITHIN[narrow.family]
+        within = narrow.widest
     if within in preset_names():
         if scale is not None:
             return preset(within, scale)
@@ -141,7 +138,8 @@ def _search(
             space, out, runs, workers=workers, trials=trials, minutes=minutes, name=out.name or "balance",
             command=command, tell=tell,
         )  # fmt: skip
-    page, said, best = write_page(found, out), sentences(found), found.best
+    with writing(out):
+        page, said, best = write_page(found, out), sentences(found), found.best
     if json_:
         chosen = None if best is None else {"trial": best.number, "value": best.value, "params": best.params}
         show({"sentences": said, "trials": len(found.trials), "best": chosen, "agreement": found.agreement,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unseen.cli.app import Json, app, progress_bar, say, show
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, writing
 
 if TYPE_CHECKING:
     from unseen.backgrounds import Backgrounds
@@ -66,7 +66,8 @@ def complexity(
         _ends(survey, _layer(named[survey.name], pools[survey.on], size, seed)) for survey in laid if survey.on == first
     ]
     found = Found(tuple(folders), tuple(laid), tuple(ends), size, seed, tuple(_notes(folders, size)))
-    page, said = write_complexity(found, out), sentences(found)
+    with writing(out):
+        page, said = write_complexity(found, out), sentences(found)
     if json_:
         files = [out / name for name in ("complexity.csv", "learned.csv", "complexity.png")]
         show({"sentences": said, **_numbers(found), "notes": found.notes, "page": page, "files": files})

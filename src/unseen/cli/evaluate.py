@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unseen.cli.app import Json, app, progress_bar, say, show
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, writing
 
 if TYPE_CHECKING:
     import pandas
@@ -68,7 +68,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="A suite's name or a collection (`unseen suite list`), a folder of pairs, or a YAML of suites; "
-            "repeatable (default: seen, unseen-rain or what fits the model, clean)."
+            "repeatable (default: seen, what is unseen of its family, clean; medium, unseen-rain, clean of others)."
         ),
     ] = None,
     restored: Annotated[
@@ -94,7 +94,13 @@ def evaluate(
         typer.Option(help="Centre crop of images under synthetic suites, pixels a side.", min=1, show_default="256"),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many images of each suite.", min=1)] = None,
-    color: Annotated[str, typer.Option(help="What PSNR is read on for folders of pairs: y or rgb.")] = "y",
+    color: Annotated[
+        str | None,
+        typer.Option(
+            help="What PSNR is read on for folders of pairs: y or rgb.",
+            show_default="that of an exported suite; else y",
+        ),
+    ] = None,
     border: Annotated[int, typer.Option(help="Pixels at each side of pairs that are not scored.", min=0)] = 0,
     align: Annotated[bool, typer.Option("--align", help="Move pairs by fractions of pixels before scoring.")] = False,
     always: Annotated[
@@ -124,9 +130,8 @@ def evaluate(
     from unseen.rows import write_rows
 
     candidates = _candidates(models or [], restored or [], device, trust, always)
-    asked, config = _judge(
-        candidates, on, images, scale, crop, limit, {"color": color, "border": border, "align": align}
-    )
+    convention = {"border": border, "align": align, **({} if color is None else {"color": color})}
+    asked, config = _judge(candidates, on, images, scale, crop, limit, convention)
     judge: Judge = asked
     if absent := judge.absent:
         say(f"Not on this machine, and left out of the mean: {', '.join(absent)} (docs/data.md).")
@@ -183,9 +188,11 @@ def evaluate(
     everything = pandas.concat(_told_apart(results, tables), ignore_index=True)
     everything = everything.drop_duplicates(["experiment", "step", "suite", "image", "metric"], ignore_index=True)
     if rows is not None:
-        write_rows(everything, rows)
+        with writing(rows):
+            write_rows(everything, rows)
     if out is not None:
-        page = write_verdict(results, pictures, out)
+        with writing(out):
+            page = write_verdict(results, pictures, out)
     said = sentences(results)
     if json_:
         show(_as_json(candidates, results, everything, said, page))
@@ -316,9 +323,10 @@ def _judge(
     else:
         trained = ours[0].experiment
         assert trained is not None
-        if any(one.source not in ("embedded", "leaves") and not one.holdout for one in trained.backgrounds.sources):
+        if not trained.backgrounds.has_tests:
             raise ConfigError(
-                "This model held no images out of its training. Name a folder of test images with --images."
+                "This model held no images out of its training. Name a folder of test images with --images, or train "
+                "with --set backgrounds.holdout=20."
             )
         config = trained.backgrounds.tests()
     for candidate in ours:
@@ -333,12 +341,13 @@ def _judge(
 
 
 def _everything(candidate: Candidate) -> tuple[str, ...]:
-    """What a checkpoint of ours is judged on by default: its own degradation, and the unseen ones of the family."""
+    """What a checkpoint of ours is judged on by default: its own degradation, and the unseen ones of its family, or
+    families."""
     from unseen.evaluation.suites import COLLECTIONS
 
     assert candidate.trained is not None
-    collection = f"unseen-{candidate.trained.family}"
-    return "seen", collection if collection in COLLECTIONS else "unseen-rain", "clean"
+    collections = (f"unseen-{family}" for family in candidate.trained.families)
+    return "seen", *(collection for collection in collections if collection in COLLECTIONS), "clean"
 
 
 def _suite_name(folder: Path) -> str:
@@ -451,16 +460,39 @@ STARS = {"unseen": "*", "unknown": "?"}
 
 
 def _print_summary(rows: Any, groups: dict[str, str]) -> None:
-    """One line per suite and restorer, and the means over the seen and over the unseen suites."""
+    """Of rain, and of noise and blur: one line per suite and restorer, and the means over those that are seen and those
+    that are unseen."""
     from rich.console import Console
-    from rich.table import Table
 
-    from unseen.rows import display, mean_over, summarise
+    from unseen.rows import summarise
 
     summary = summarise(rows)
-    degraded = summary[[groups.get(suite) != "clean" for suite in summary.suite]]
-    masked = degraded.empty or degraded.error_under4.isna().any()  # octaves are of all that is not rain
-    columns = COLUMNS if masked else WITHOUT_MASK
+    by_octaves = set(summary[summary.error_under4.notna()].suite)  # of all that is not rain
+    degraded = [suite for suite, group in groups.items() if group != "clean"]
+    with_mask = [suite for suite in degraded if suite not in by_octaves]
+    without = [suite for suite in degraded if suite in by_octaves]
+    clean = [suite for suite, group in groups.items() if group == "clean"]
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    if with_mask or not without:
+        console.print(_summary_table(summary, groups, [*with_mask, *clean], COLUMNS))
+    if without:
+        console.print(_summary_table(summary, groups, [*without, *([] if with_mask else clean)], WITHOUT_MASK))
+    say("* unseen: outside what the model was trained on (?: not known). PSNR and gain over the input in dB, RGB.")
+    if with_mask or not without:
+        say(
+            "Y: of BT.601. removed: removal ratio, 0 did nothing, 1 removed the degradation's component; residual, E_B:"
+        )
+        say("lower is better.")
+    if without:
+        say("retained: of the degradation, 1 did nothing; orthogonal: error that is not the degradation's; bias: what")
+        say("was done to the content; deviation: noise that leaked through; lower is better.")
+
+
+def _summary_table(summary: Any, groups: dict[str, str], suites: list[str], columns: dict[str, str]) -> Any:
+    from rich.table import Table
+
+    from unseen.rows import display, mean_over
+
     names = list(dict.fromkeys(summary.experiment))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("suite", no_wrap=True)
@@ -478,18 +510,9 @@ def _print_summary(rows: Any, groups: dict[str, str]) -> None:
             table.add_row(title if number == 0 else "", name, *values, end_section=name == names[-1])
 
     for group in ("seen", "unseen", "unknown", "clean"):
-        suites = [suite for suite, its in groups.items() if its == group]
-        for suite in suites:
+        its = [suite for suite in suites if groups[suite] == group]
+        for suite in its:
             add(f"{suite}{STARS.get(group, '')}", summary[summary.suite == suite])
-        if len(suites) > 1:
-            add(f"MEAN {group}", mean_over(summary, suites))
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
-    say("* unseen: outside what the model was trained on (?: not known). PSNR and gain over the input in dB, RGB.")
-    if masked:
-        say(
-            "Y: of BT.601. removed: removal ratio, 0 did nothing, 1 removed the degradation's component; residual, E_B:"
-        )
-        say("lower is better.")
-    else:
-        say("retained: of the degradation, 1 did nothing; orthogonal: error that is not the degradation's; bias: what")
-        say("was done to the content; deviation: noise that leaked through; lower is better.")
+        if len(its) > 1:
+            add(f"MEAN {group}", mean_over(summary, its))
+    return table

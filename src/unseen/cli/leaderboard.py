@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from unseen.cli.app import Json, app, progress_bar, say, show
-from unseen.errors import ConfigError, DataError
+from unseen.errors import ConfigError, DataError, writing
 
 
 @app.command()
@@ -40,7 +40,8 @@ def leaderboard(
         raise DataError(
             f"None of the {len(files)} files is a result. Write results with `unseen evaluate MODEL -o FOLDER`."
         )
-    page = write_verdict(read, [], out, reference, refused=refused)
+    with writing(out):
+        page = write_verdict(read, [], out, reference, refused=refused)
     said = sentences(read, reference)
     if json_:
         show({"page": page, "results": len(read), "refused": refused, "sentences": said})

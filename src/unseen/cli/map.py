@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unseen.cli.app import Json, app, progress_bar, say, show
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, writing
 
 if TYPE_CHECKING:
     from unseen.backgrounds import Backgrounds
@@ -56,16 +56,20 @@ def map_(
     Example: `unseen map runs/0123456789ab -o map/` or `unseen map weights.pth --trained direction=-30:30 --grid 5`
     """
     from unseen.degradations import Mixture, Rain
-    from unseen.evaluation.map import PLANES, generalization_map, rains_of
+    from unseen.evaluation.map import PLANES, generalization_map, rains_of, why_no_map
     from unseen.experiment import all_met
     from unseen.report.map import cells_table, stops, tally, verdict, write_map
 
     planes, cells, given = _planes(plane) or PLANES, _cells(grid), _trained(trained or [], scale)
     found = _opened(model, device, trust)
+    if why := why_no_map(found.name, found.lineage):
+        raise ConfigError(why)
     own = all_met(found.lineage)
     if given is None and (isinstance(own, Rain) or (isinstance(own, Mixture) and rains_of(own))):
         given = own
-    if given is None:
+    if given is None and own is not None:
+        say(f"{found.name} was not trained on rain by itself: the map has no frame. Give it one with --trained.")
+    elif given is None:
         say(f"What {found.name} was trained on is not known: the map has no frame. Say it with --trained.")
     pool = _images(images, limit)
     notes = _leaks(found, pool, allow_leaks)
@@ -86,7 +90,8 @@ def map_(
     folder = (
         out if out is not None else Path("map-" + (re.sub(r"[^A-Za-z0-9_.-]+", "-", found.name).strip("-.") or "model"))
     )
-    page, said = write_map(drawn, folder), verdict(drawn)
+    with writing(folder):
+        page, said = write_map(drawn, folder), verdict(drawn)
     if json_:
         names = {True: "inside", False: "outside", None: "unknown"}
         show(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unseen.cli.app import Json, Set, app, progress_bar, say, show
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, writing
 
 if TYPE_CHECKING:
     import pandas
@@ -96,7 +96,8 @@ def check(
         ),
         command=shlex.join(["unseen", *sys.argv[1:]]),
     )
-    page, said = write_prior(found, out), sentences(found)
+    with writing(out):
+        page, said = write_prior(found, out), sentences(found)
     if json_:
         show(
             {

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from unseen.cli.app import Json, app, progress_bar, say, show
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, writing
 
 
 @app.command()
@@ -65,7 +65,8 @@ def probe(
                 progress=lambda done, total, name=name: draw(f"probe {name}", done, total, ""),
             )  # fmt: skip
             found.append(Probed(name, laid.describe(), lines))
-    page, said = write_probes(found, out), sentences(found)
+    with writing(out):
+        page, said = write_probes(found, out), sentences(found)
     if json_:
         show({"sentences": said, "probes": table(found).to_dict("records"), "page": page,
               "files": [out / name for name in ("probe.csv", "probe.png")]})  # fmt: skip

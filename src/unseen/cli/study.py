@@ -1,21 +1,25 @@
 """`unseen study`: Plan, run and report studies."""
 
+import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unseen.cli.app import Json, Runs, Set, duration, progress_bar, say, show, study_app
+from unseen.cli.app import Json, Runs, SetBase, duration, progress_bar, say, show, study_app
+from unseen.errors import ConfigError, writing
 
 if TYPE_CHECKING:
     from unseen.study.record import StudyRecord
+    from unseen.study.study import Study
 
 
 @study_app.command("plan")
 def study_plan(
     file: Annotated[Path, typer.Argument(help="YAML of a study, e.g. studies/quickstart.yaml.")],
-    set_: Set = [],  # noqa: B006
+    set_: SetBase = [],  # noqa: B006
     runs: Runs = Path("runs"),
     json_: Json = False,
 ) -> None:
@@ -24,9 +28,8 @@ def study_plan(
     Example: `unseen study plan studies/quickstart.yaml`
     """
     from unseen.study.run import plan
-    from unseen.study.study import load_study
 
-    todo = plan(load_study(file, set_), runs)
+    todo = plan(_study(file, set_), runs)
     cells = [
         {"id": cell.id, "axes": cell.axes, "steps": cell.experiment.recipe.steps, "done": todo.finished(cell)}
         for cell in todo.cells
@@ -46,7 +49,7 @@ def study_plan(
 @study_app.command("run")
 def study_run(
     file: Annotated[Path, typer.Argument(help="YAML of a study, e.g. studies/quickstart.yaml.")],
-    set_: Set = [],  # noqa: B006
+    set_: SetBase = [],  # noqa: B006
     runs: Runs = Path("runs"),
     workers: Annotated[
         int | None, typer.Option(help="Cells at a time (default: as many as fit the machine).", min=1)
@@ -66,12 +69,11 @@ def study_run(
     """Run what is missing of a study and write its report. The same command again continues it; given twice at a time,
     here or on two machines with one folder, it shares the cells out.
 
-    Example: `unseen study run studies/quickstart.yaml --set base.recipe.steps=500`
+    Example: `unseen study run studies/quickstart.yaml --set base.recipe.steps=500 --set 'base.recipe.snapshots=[]'`
     """
     from unseen.study.run import Event, run_study
-    from unseen.study.study import load_study
 
-    study = load_study(file, set_)
+    study = _study(file, set_)
     began = time.monotonic()
     with progress_bar(json_) as draw:
 
@@ -109,16 +111,25 @@ def study_report(
     from unseen.study.record import read_study
 
     if name.endswith((".yaml", ".yml")):
-        from unseen.study.study import load_study
-
-        name = load_study(name).name
+        name = _study(Path(name)).name
     _report(read_study(runs, name), runs, json_)
+
+
+def _study(file: Path, changes: Sequence[str] = ()) -> "Study":
+    from unseen.study.study import load_study, read_yaml
+    from unseen.toy.config import is_toy
+
+    if file.is_file() and is_toy(read_yaml(file)):
+        raise ConfigError(f"{file} is a toy, not a study of images: run it with `unseen toy {shlex.quote(str(file))}`.")
+    return load_study(file, changes)
 
 
 def _report(record: "StudyRecord", runs: Path, json_: bool, seconds: float | None = None) -> None:
     from unseen.report.page import write_report
 
-    path = write_report(record, runs / "studies" / record.name / "report")
+    folder = runs / "studies" / record.name / "report"
+    with writing(folder):
+        path = write_report(record, folder)
     done = sum(cell.rows is not None for cell in record.cells)
     if json_:
         show({"study": record.name, "report": path, "cells": len(record.cells), "done": done, "seconds": seconds})

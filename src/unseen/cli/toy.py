@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from unseen.cli.app import Json, Set, app, duration, progress_bar, say, show
+from unseen.cli.app import Json, SetBase, app, duration, progress_bar, say, show
+from unseen.errors import writing
 
 
 @app.command()
@@ -16,7 +17,7 @@ def toy(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the page, the picture and the rows.")] = Path(
         "toy"
     ),
-    set_: Set = [],  # noqa: B006
+    set_: SetBase = [],  # noqa: B006
     json_: Json = False,
 ) -> None:
     """Train many small networks on functions under noise, and draw which of the two each has learned.
@@ -40,7 +41,8 @@ def toy(
             config, out, lambda done, total: draw("steps, all networks of a seed and a start at once", done, total, "")
         )
     found = Planes(config, rows, examples)
-    page, said = write_toy(found, out), verdict(found)
+    with writing(out):
+        page, said = write_toy(found, out), verdict(found)
     seconds = time.monotonic() - began
     if json_:
         show(

@@ -1,6 +1,7 @@
 """`unseen train`: Train one network."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,11 @@ def train(
         Path | None, typer.Argument(help="YAML of an experiment (default: the package's defaults).")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Begin with a named way to train: content or ordinary. CONFIG is laid over it.")
+        str | None,
+        typer.Option(
+            help="Begin with a named way to train: content or ordinary. CONFIG is laid over it. content needs a prior "
+            "(docs/priors.md) and 32 images."
+        ),
     ] = None,
     backgrounds: Annotated[
         Path | None, typer.Option(help="Folder of clean images (default: the embedded ones).")
@@ -53,14 +58,17 @@ def train(
 ) -> None:
     """Train one network. The same command again resumes where it stopped.
 
-    Example: `unseen train --backgrounds photos/ --steps 9000 --set degradation.preset=medium`
+    Example: `unseen train --backgrounds photos/ --steps 9000 --set backgrounds.holdout=20`
 
-    Example: `unseen train --recipe content --backgrounds photos/`
+    Example: `unseen train --backgrounds photos/ --set degradation.preset=large --set backgrounds.holdout=20`
+
+    Example: `unseen train --recipe content --backgrounds photos/ --set backgrounds.holdout=20`
 
     Example: `unseen train --pairs rain100h/ --share 0.5 --backgrounds photos/`
     """
     from unseen import training
     from unseen.data import StoredPairs
+    from unseen.study.cores import check_fits
 
     experiment = read_experiment(
         config,
@@ -74,6 +82,8 @@ def train(
         set_,
         recipe,
     )
+    if experiment.recipe.threads is not None:
+        check_fits(experiment.recipe.threads, "This experiment", "recipe.threads")
     first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"  # of the processes that share the work
     with progress_bar(json_ or not first) as draw:
         stored = None
@@ -106,8 +116,15 @@ def train(
             }
         )
         return
+    if trained.already:
+        say("Finished already: nothing was done.")
     print(trained.checkpoint)
-    say(f"Judge it with: unseen evaluate {trained.checkpoint}")
+    command = f"unseen evaluate {shlex.quote(str(trained.checkpoint))}"
+    if trained.experiment.synthetic and not trained.experiment.backgrounds.has_tests:
+        say(f"Judge it with: {command} --images FOLDER")
+        say("FOLDER holds clean images that are not among those of the training, which held none out.")
+    else:
+        say(f"Judge it with: {command}")
 
 
 def read_experiment(

@@ -31,7 +31,7 @@ from unseen.degradations.noise import (
     SpeckleNoise,
 )
 from unseen.degradations.rain import Rain
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, not_known
 from unseen.ranges import Choice, Range, one_of
 
 ALL: tuple[type[Degradation], ...] = (Rain, *NOISES, *BLURS, Haze, Mixture)
@@ -55,7 +55,7 @@ else:
 
 def _home(name: Any) -> type[Degradation]:
     if not isinstance(name, str) or name not in _HOMES:
-        raise ConfigError(f"There is no degradation called {name!r}. Known: {', '.join(_HOMES)}.")
+        raise ConfigError(not_known("degradation", name, _HOMES))
     return _HOMES[name]
 
 
@@ -84,7 +84,7 @@ def preset_names(family: str | None = None, use: Literal["training", "tests"] | 
     ConfigError where there is no such family.
     """
     if family is not None and family not in families():
-        raise ConfigError(f"There is no family of degradations called {family!r}. Known: {', '.join(families())}.")
+        raise ConfigError(not_known("family of degradations", family, families()))
     names = (name for name, home in _families().items() if family in (None, home))
     return tuple(name for name in names if use is None or name in getattr(_HOMES[name], use))
 

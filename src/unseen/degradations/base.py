@@ -13,7 +13,7 @@ from jaxtyping import Float
 from pydantic import model_validator
 from torch import Tensor
 
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, not_known
 from unseen.ranges import Frozen, overlaps
 from unseen.types import Batch, Images, Masks
 
@@ -52,7 +52,9 @@ class Degradation(Frozen):
     to train on and of those to test on. No name is used twice in the package. `color` is what the headline PSNR is
     read on: "y" (luma, as deraining papers print it) or "rgb". `sizes` are the fields in pixels that the `scale` of
     a preset multiplies, for small patches, and leaves alone where they are given beside it; without any, it is nothing.
-    `whole` are the factors that are rounded to whole numbers.
+    `whole` are the factors that are rounded to whole numbers. `draws` is how many draws each image of a suite is judged
+    on by default: where a second one tells leakage from damage to the content, two. `widest` names the preset that
+    `unseen balance` searches within where none is given.
     """
 
     factors: ClassVar[dict[str, float | None]] = {}
@@ -62,6 +64,8 @@ class Degradation(Frozen):
     color: ClassVar[Color] = "rgb"
     sizes: ClassVar[tuple[str, ...]] = ()
     whole: ClassVar[tuple[str, ...]] = ()
+    draws: ClassVar[int] = 1
+    widest: ClassVar[str | None] = None
 
     name: str = ""
     mask_threshold: float = MASK_THRESHOLD
@@ -83,8 +87,7 @@ class Degradation(Frozen):
         if "preset" in given:
             name = given.pop("preset")
             if not isinstance(name, str) or name not in cls.presets:
-                known = ", ".join(cls.presets) or "none"
-                raise ConfigError(f"There is no {cls.__name__} called {name!r}. Known: {known}.")
+                raise ConfigError(not_known(cls.__name__, name, cls.presets))
             fields = {"name": name, **cls.presets[name]}
         return cls._scaled(fields, scale, given)
 
@@ -98,6 +101,11 @@ class Degradation(Frozen):
     def family(self) -> str:
         """The file that its kind is at home in: "rain", "noise", ..."""
         return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Those of all that an image may meet, each once: several only of mixtures."""
+        return tuple(dict.fromkeys(link.family for chain in self.alternatives() for link in chain))
 
     @property
     def border(self) -> int:

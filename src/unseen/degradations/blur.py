@@ -59,6 +59,8 @@ class BlurParams:
 class Blur(Levelled):
     """What the kinds of blur share. Abstract. `noise` is a standard deviation in 8-bit levels."""
 
+    widest: ClassVar[str | None] = "blurs"
+
     noise: Parameter = Range(low=0, high=2)
 
     def shapes(self, labels: Levels, rngs: Sequence[torch.Generator]) -> Tensor | None:

@@ -105,6 +105,11 @@ class Mixture(Degradation):
         """That of its parts, where they are all of one; else "rgb"."""
         return "y" if all(part.color == "y" for part in self.parts) else "rgb"
 
+    @property
+    def draws(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As many as every one of its parts asks for."""
+        return min(part.draws for part in self.parts)
+
     def describe(self) -> str:
         """Its name and its parts, in words."""
         how = "one of" if self.mode == "one" else "in sequence"

@@ -55,7 +55,14 @@ def _clipped(noisy: Float[Tensor, "b c h w"], clean: Images) -> Images:
     return noisy.clamp(0, 1).to(clean.dtype)
 
 
-class GaussianNoise(Levelled):
+class Noise(Levelled):
+    """What the kinds of noise share. Abstract. A second draw tells what of it leaks through."""
+
+    draws: ClassVar[int] = 2
+    widest: ClassVar[str | None] = "gaussian-range"
+
+
+class GaussianNoise(Noise):
     """`O = clip(B + sigma / 255 * n)`. `sigma` is the standard deviation before clipping, in 8-bit levels."""
 
     factors: ClassVar[dict[str, float | None]] = {"sigma": None}
@@ -81,7 +88,7 @@ class GaussianNoise(Levelled):
         return self.changed(clean, _clipped(noisy, clean), params.labels)
 
 
-class PoissonNoise(Levelled):
+class PoissonNoise(Noise):
     """`O = clip(K / photons)`, K Poisson distributed with mean `photons * B`: mean B, variance `B / photons`.
 
     `photons` is the mean count at white. The image is taken as it is, sRGB-encoded, as tests of denoisers do; counts
@@ -105,7 +112,7 @@ class PoissonNoise(Levelled):
         return self.changed(clean, _clipped(noisy, clean), params.labels)
 
 
-class SpeckleNoise(Levelled):
+class SpeckleNoise(Noise):
     """`O = clip(B * (1 + strength * n))`: mean B, standard deviation `strength * B`, before clipping."""
 
     factors: ClassVar[dict[str, float | None]] = {"strength": None}
@@ -124,7 +131,7 @@ class SpeckleNoise(Levelled):
         return self.changed(clean, _clipped(noisy, clean), params.labels)
 
 
-class SaltAndPepper(Levelled):
+class SaltAndPepper(Noise):
     """A `share` of all values (each colour of a pixel by itself) is replaced, half of them by 0 and half by 1:
     `O = 0` where `u < share / 2`, 1 where `u >= 1 - share / 2`, B elsewhere."""
 
@@ -146,7 +153,7 @@ class SaltAndPepper(Levelled):
         return self.changed(clean, noisy, params.labels)
 
 
-class CorrelatedNoise(Levelled):
+class CorrelatedNoise(Noise):
     """`O = clip(B + sigma / 255 * g)`: `g` is white noise, filtered with a Gaussian and brought back to variance 1.
 
     `sigma` is in 8-bit levels. `length` is the correlation length in pixels: at a distance d the correlation is
@@ -194,7 +201,7 @@ def _filtered_noise(size: tuple[int, int], length: float, rngs: Sequence[torch.G
     return field
 
 
-class Quantisation(Levelled):
+class Quantisation(Noise):
     """`O = round(B * (2^bits - 1)) / (2^bits - 1)`, every colour by itself; `bits` are rounded to a whole number.
 
     No randomness beyond that of `bits`. Where the image varies by many steps the error is uniform, of variance
@@ -217,7 +224,7 @@ class Quantisation(Levelled):
         return self.changed(clean, _clipped((clean.float() * steps).round() / steps, clean), params.labels)
 
 
-class JPEG(Levelled):
+class JPEG(Noise):
     """What is left of the image after JPEG (ITU-T T.81) at a `quality` of 1 to 100, rounded to a whole number.
 
     Pillow's encoder and decoder, whose scale of quality is libjpeg's. `subsampling` is that of colour: "4:2:0" halves
@@ -254,7 +261,7 @@ class JPEG(Levelled):
             return np.array(decoded)
 
 
-class CameraNoise(Levelled):
+class CameraNoise(Noise):
     """Sensor noise: light comes in photons, and reading them out adds noise of its own; both in linear light.
 
     The Poissonian-Gaussian model of Foi et al. ("Practical Poissonian-Gaussian noise modeling and fitting for

@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from unseen.degradations.base import Color, Degradation, mask_of
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, not_known
 from unseen.ranges import Choice, Parameter, Range
 from unseen.types import Batch, Images, Layers
 
@@ -124,6 +124,7 @@ class Rain(Degradation):
     color: ClassVar[Color] = "y"
     sizes: ClassVar[tuple[str, ...]] = ("width", "length")
     whole: ClassVar[tuple[str, ...]] = ("layers",)
+    widest: ClassVar[str | None] = "wide"
 
     kind: Literal["Rain"] = "Rain"
     quantity: Parameter = Range(low=10, high=25)
@@ -164,7 +165,7 @@ class Rain(Degradation):
         given = dict(value)
         name, scale = given.pop("preset", "medium"), given.pop("scale", 1.0)
         if not isinstance(name, str) or name not in PRESETS:
-            raise ConfigError(f"There is no rain called {name!r}. Known: {', '.join(PRESETS)}.")
+            raise ConfigError(not_known("rain", name, PRESETS))
         if not isinstance(scale, int | float) or not 0 < scale <= 16:
             raise ConfigError(f"The scale of a rain is a number above 0 and at most 16, not {scale!r}.")
         fields: dict[str, Any] = {

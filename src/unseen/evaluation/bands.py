@@ -44,20 +44,26 @@ def _bands(height: int, width: int, device: torch.device) -> Tensor:
     return torch.bucketize(frequency, edges, right=True).flatten()
 
 
+def _by_band(products: Float[Tensor, "b c h w"]) -> Float[Tensor, "b bands"]:
+    """Sums over channels and over the coefficients of each band."""
+    band = _bands(products.shape[-2], products.shape[-1], products.device)
+    total = products.sum(dim=1).flatten(1)
+    return total.new_zeros(len(total), len(BANDS)).index_add_(1, band, total)
+
+
+def energies(planes: Float[Tensor, "b c h w"]) -> Float[Tensor, "b bands"]:
+    """The energy in each of `unseen.rows.BANDS`, over all channels."""
+    return _by_band(cosines(planes).square())
+
+
 def band_sums(outcome: Outcome) -> dict[str, Float[Tensor, "b"]]:
     """Per image and band, in float64, sums over coefficients and channels: the energy of f - B, that of O - B, and
     their product. The atoms `error_*`, `degradation_*` and `alignment_*` of `unseen.rows.BANDS`."""
     batch = outcome.batch
     error, degradation = (cosines(some.double() - batch.clean.double()) for some in (outcome.restored, batch.degraded))
-    band = _bands(error.shape[-2], error.shape[-1], error.device)
-
-    def by_band(one: Tensor, other: Tensor) -> Tensor:
-        energy = (one * other).sum(dim=1).flatten(1)
-        return energy.new_zeros(len(energy), len(BANDS)).index_add_(1, band, energy)
-
     found = {
-        "error": by_band(error, error),
-        "degradation": by_band(degradation, degradation),
-        "alignment": by_band(error, degradation),
+        "error": _by_band(error * error),
+        "degradation": _by_band(degradation * degradation),
+        "alignment": _by_band(error * degradation),
     }
     return {f"{name}_{band}": sums[:, index] for name, sums in found.items() for index, band in enumerate(BANDS)}

@@ -84,7 +84,7 @@ def evaluate(
                         if again and not isinstance(restore, RestoredFolder):
                             others = [suite.scored(Outcome(batch, apply(restore, degraded))) for degraded in again]
                             everyone = [outcome.restored, *(other.restored for other in others)]
-                            values |= split(everyone, outcome.batch.clean)
+                            values |= split(everyone, outcome.batch.clean, bands=suite.bands and ssim)
                     parts.append(
                         rows_of({key: value.numpy() for key, value in values.items()}, who, when, suite.name, names)
                     )

@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import Field, ValidationError
 
 from unseen.backgrounds import Backgrounds
-from unseen.errors import ConfigError, DataError
+from unseen.errors import ConfigError, DataError, cause_of
 from unseen.evaluation.suites import MANIFEST, Suite
 from unseen.images import to_bytes, write_image
 from unseen.ranges import Frozen
@@ -141,7 +141,5 @@ def _written_deep(path: Path, layer: np.ndarray) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(layer).save(path, format="PNG")
     except OSError as error:
-        raise DataError(
-            f"{path} could not be written: {error.strerror or error}. Free some space, or choose another folder."
-        ) from error
+        raise DataError(f"{path} could not be written: {cause_of(error)}") from error
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -19,6 +19,7 @@ from unseen.evaluation.baselines import BASELINES
 from unseen.evaluation.evaluate import apply
 from unseen.evaluation.grid import UNITS, Map, Plane, axis_of
 from unseen.evaluation.suites import BATCH_PIXELS
+from unseen.experiment import Experiment, all_met
 from unseen.images import PEAK
 from unseen.ranges import Choice, Range
 from unseen.rows import rows_of
@@ -101,6 +102,15 @@ def generalization_map(
         else ", ".join(f"{factor} {getattr(rain, factor)}" for factor in UNITS if factor in known) or None,
         rain=_rest(rain),
     )
+
+
+def why_no_map(name: str, lineage: Sequence[Experiment]) -> str:
+    """Why a model that has been through these experiments has no map, in a sentence; empty where it can have one, and
+    where it was trained on pairs too: of what they show nothing is known."""
+    met = all_met(lineage)
+    if met is None or "rain" in met.families or any(experiment.pairs is not None for experiment in lineage):
+        return ""
+    return f"The map is of rain, and {name} was trained on {' and '.join(met.families)}: it has none."
 
 
 def rains_of(trained: Mixture) -> tuple[Rain, ...]:

@@ -1,11 +1,12 @@
 """The preview sheet: what a degradation does, at a glance."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from unseen.backgrounds import Backgrounds
 from unseen.degradations import preset, unseen_by
@@ -14,7 +15,8 @@ from unseen.images import to_bytes, write_image
 from unseen.seeding import generator
 from unseen.types import Outcome
 
-LINE = 16  # pixels for a caption
+LINE = 16  # pixels for a line of a caption
+MARGIN = 4  # pixels beside it
 TILES = ("clean", "degraded", "layer", "mask")
 
 
@@ -30,21 +32,16 @@ def draw_sheet(
     apart: dict[str, dict[str, tuple[str, ...]]] = {}
     for family in {degradation.family for degradation in degradations}:
         apart |= unseen_by(family, scale)
-    sheet = Image.new("RGB", (len(TILES) * size, LINE + len(names) * (size + LINE)), "white")
-    pen = ImageDraw.Draw(sheet)
-    for column, title in enumerate(TILES):
-        pen.text((column * size + 4, 2), title, fill="grey")
+    wide, measure = len(TILES) * size, ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength
+    rows: list[tuple[list[str], list[Image.Image]]] = []
     described = []
     for number, (name, degradation) in enumerate(zip(names, degradations, strict=True)):
         clean = images.patches([generator(seed, "preview", number)], size)
         batch = degradation.render(clean, degradation.sample((size, size), [generator(seed, "preview", name)]))
         psnr = psnr_rgb(Outcome(batch, batch.degraded)).item()
         tiles = (batch.clean, batch.degraded, batch.layer.clamp(max=1), batch.mask)
-        top = LINE + number * (size + LINE)
-        for column, tile in enumerate(tiles):
-            pixels = tile[0].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
-            sheet.paste(Image.fromarray(to_bytes(pixels)), (column * size, top + LINE))
-        pen.text((4, top + 2), f"{degradation.describe()} - {psnr:.1f} dB", fill="black")
+        caption = wrapped(f"{degradation.describe()} - {psnr:.1f} dB", wide - 2 * MARGIN, measure)
+        rows.append((caption, [_picture(tile[0]) for tile in tiles]))
         described.append(
             {
                 "name": name,
@@ -55,5 +52,34 @@ def draw_sheet(
                 "outside": {train: list(factors) for train, factors in apart.get(name, {}).items()},
             }
         )
+    sheet = Image.new("RGB", (wide, LINE + sum(LINE * len(caption) + size for caption, _ in rows)), "white")
+    pen, top = ImageDraw.Draw(sheet), LINE
+    for column, title in enumerate(TILES):
+        pen.text((column * size + MARGIN, 2), title, fill="grey")
+    for caption, pictures in rows:
+        for line in caption:
+            pen.text((MARGIN, top + 2), line, fill="black")
+            top += LINE
+        for column, picture in enumerate(pictures):
+            sheet.paste(picture, (column * size, top))
+        top += size
     write_image(path, np.asarray(sheet))
     return described
+
+
+def wrapped(text: str, width: int, measure: Callable[[str], float]) -> list[str]:
+    """The words of a text in lines of at most `width`; a word that is wider has a line of its own."""
+    first, *words = text.split(" ")
+    lines = [first]
+    for word in words:
+        longer = f"{lines[-1]} {word}"
+        if measure(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _picture(tile: Tensor) -> Image.Image:
+    """Of a tile (c, h, w) of one or three colours."""
+    return Image.fromarray(to_bytes(tile.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()))

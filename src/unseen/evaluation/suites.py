@@ -6,16 +6,16 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from torch import Tensor
 
 from unseen.backgrounds import Backgrounds, BackgroundsConfig, expanded
-from unseen.degradations import AnyDegradation, Degradation, Rain, essence, mask_of, preset, preset_names
-from unseen.errors import ConfigError
+from unseen.degradations import AnyDegradation, Degradation, Rain, essence, families, mask_of, preset, preset_names
+from unseen.errors import ConfigError, not_known
 from unseen.evaluation.alignment import aligned
 from unseen.images import PEAK
 from unseen.pair_folder import PairFolder, PairFolderConfig
@@ -95,7 +95,7 @@ class Suite(Frozen):
     def draws(self) -> int:
         """How many draws of the degradation each image is judged on by default: of noise two, which tell its leakage
         from damage to the content (`unseen.evaluation.draws`); else one."""
-        return 2 if self.degradation is not None and self.degradation.family == "noise" else 1
+        return 1 if self.degradation is None else self.degradation.draws
 
     @property
     def bands(self) -> bool:
@@ -119,10 +119,11 @@ class Suite(Frozen):
 class PairSuite(Frozen):
     """Pairs of files on disk. Unseen for whatever was trained on another renderer, or another camera.
 
-    `color` is what the headline PSNR is read on: "y" (rain, as the field has it) or "rgb" (noise, blur). `border`
-    pixels are left out of every score, on each side; with `align` each restored image, and the degraded one, is first
-    moved by a fraction of pixels to where it fits the clean one best (`unseen.evaluation.alignment`). `crop` takes
-    the centre of at most so many pixels a side (None: the whole image).
+    `color` is what the headline PSNR is read on: "y" (rain, as the field has it) or "rgb" (noise, blur). Where it is
+    not given, that of the suite which the folder was exported from is filled in, if it was; else "y". `border` pixels
+    are left out of every score, on each side; with `align` each restored image, and the degraded one, is first moved by
+    a fraction of pixels to where it fits the clean one best (`unseen.evaluation.alignment`). `crop` takes the centre of
+    at most so many pixels a side (None: the whole image).
 
     The mask is estimated by the formula of every other suite, on degraded less clean, unless the folder has masks.
     """
@@ -133,6 +134,16 @@ class PairSuite(Frozen):
     border: int = Field(default=0, ge=0)
     align: bool = False
     crop: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_exported(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "color" in value:
+            return value
+        pairs = value.get("pairs")
+        folder = pairs.get("folder") if isinstance(pairs, dict) else getattr(pairs, "folder", None)
+        made = exported(folder) if isinstance(folder, str) else None
+        return value if made is None else {**value, "color": made.color}
 
     def group(self, trained: Degradation) -> str:
         """ "unseen": other people's degradations come from another renderer. An exported suite is what it was."""
@@ -146,11 +157,7 @@ class PairSuite(Frozen):
 
     def exported(self) -> Suite | None:
         """The suite that the folder was exported from (`unseen suite export`), if it was."""
-        path = expanded(self.pairs.folder) / MANIFEST
-        try:
-            return Suite.model_validate(json.loads(path.read_bytes())["suite"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return exported(self.pairs.folder)
 
     def describe(self) -> str:
         """What it is, in words."""
@@ -211,6 +218,35 @@ class PairSuite(Frozen):
 
 
 AnySuite = Suite | PairSuite
+
+
+def exported(folder: str) -> Suite | None:
+    """The suite that a folder was exported from; None where it was not, or is not on this machine."""
+    try:
+        return Suite.model_validate(json.loads((expanded(folder) / MANIFEST).read_bytes())["suite"])
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        return None
+
+
+def _kind_of(entry: Any) -> str | None:
+    if isinstance(entry, str):
+        return "name"
+    if isinstance(entry, Suite | PairSuite):
+        return type(entry).__name__
+    if isinstance(entry, dict):
+        return "PairSuite" if "pairs" in entry else "Suite"
+    return None
+
+
+Entry = Annotated[
+    Annotated[str, Tag("name")] | Annotated[Suite, Tag("Suite")] | Annotated[PairSuite, Tag("PairSuite")],
+    Discriminator(
+        _kind_of,
+        custom_error_type="suite",
+        custom_error_message="a suite is a name, or a mapping with a name and a degradation or pairs",
+    ),
+]
+"""What a judge is given: told apart before it is read, so that errors are of the one meant."""
 
 
 def layer_of(degraded: Images, clean: Images) -> Layers:
@@ -284,21 +320,23 @@ def _public(name: str, color: Color, align: bool = False, border: int = 0) -> Pa
     return PairSuite(name=name, pairs=PairFolderConfig(folder=folder), color=color, align=align, border=border)
 
 
-PUBLIC: dict[str, PairSuite] = {
-    "rain100l": _public("rain100l", "y"),
-    "rain100h": _public("rain100h", "y"),
-    "polyu_noise": _public("polyu_noise", "rgb"),
-    "lai_blur": _public("lai_blur", "rgb", align=True, border=20),
+SETS: dict[str, tuple[PairSuite, ...]] = {
+    "rain": (_public("rain100l", "y"), _public("rain100h", "y")),
+    "noise": (_public("polyu_noise", "rgb"),),
+    "blur": (_public("lai_blur", "rgb", align=True, border=20),),
 }
-"""Public sets of pairs by name, where docs/data.md says to put them."""
+"""Public sets of pairs by family, where docs/data.md says to put them."""
+
+PUBLIC: dict[str, PairSuite] = {suite.name: suite for sets in SETS.values() for suite in sets}
+"""The same by name."""
 
 COLLECTIONS: dict[str, tuple[str, ...]] = {
-    "unseen-rain": (*preset_names("rain", "tests"), "rain100l", "rain100h"),
-    "unseen-noise": (*preset_names("noise", "tests"), "polyu_noise"),
-    "unseen-blur": (*preset_names("blur", "tests"), "lai_blur"),
+    f"unseen-{family}": members
+    for family in families()
+    if (members := (*preset_names(family, "tests"), *(suite.name for suite in SETS.get(family, ()))))
 }
-"""Named lists of suites. Every headline on rain is the mean over `unseen-rain`; a mean over fewer says so. The same for
-noise and blur."""
+"""Named lists of suites, one for each family that has any: its tests and its public sets. Every headline on rain is the
+mean over `unseen-rain`; a mean over fewer says so. The same for the others."""
 
 
 def here(suite: AnySuite) -> bool:
@@ -327,7 +365,7 @@ class Judge(Frozen):
     limit: int | None = Field(default=None, ge=1)
     along: int | None = Field(default=16, ge=1)
     scale: float = Field(default=0.5, gt=0)
-    suites: tuple[str | Suite | PairSuite, ...] = ("seen", *preset_names("rain", "tests"), "clean")
+    suites: tuple[Entry, ...] = ("seen", *preset_names("rain", "tests"), "clean")
     seed: int = 0
     draws: int | None = Field(default=None, ge=1, le=64)
 
@@ -370,10 +408,7 @@ class Judge(Frozen):
             return PUBLIC[name]
         if name in preset_names():
             return Suite(name=name, degradation=preset(name, self.scale))
-        raise ConfigError(
-            f"There is no suite called {name!r}. Known: seen, clean, {', '.join(preset_names())}, {', '.join(PUBLIC)}; "
-            f"the collections {', '.join(COLLECTIONS)}."
-        )
+        raise ConfigError(not_known("suite", name, ("seen", "clean", *preset_names(), *PUBLIC, *COLLECTIONS)))
 
     def id(self, content: str, names: Sequence[str]) -> str:
         """Names the rows that this judge writes. `content` is the hash of the test images, `names` are theirs."""

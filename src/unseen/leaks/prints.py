@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from unseen.errors import DataError
+from unseen.errors import DataError, cause_of, check_readable
 from unseen.images import Bytes
 
 SIDE = 32
@@ -80,7 +80,10 @@ def save_fingerprints(path: str | Path, prints: Fingerprints) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} could not be written: {getattr(error, 'strerror', None) or error}.") from error
+        cause = (
+            cause_of(error) if isinstance(error, OSError) else f"{error}. Free some space, or choose another folder."
+        )
+        raise DataError(f"{path} could not be written: {cause}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -90,6 +93,10 @@ def load_fingerprints(path: str | Path) -> Fingerprints:
     """Read what `save_fingerprints` wrote. Raises `DataError` for anything else."""
     wrong = f"{path} does not hold fingerprints of this version of unseen"
     advice = "Delete it: where the images are at hand, they are fingerprinted anew."
+    try:
+        check_readable(Path(path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {cause_of(error)}") from error
     try:
         with safe_open(path, framework="np") as file:
             header = json.loads((file.metadata() or {}).get("unseen", "{}"))

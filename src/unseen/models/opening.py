@@ -7,7 +7,7 @@ All are judged under one contract: RGB in [0, 1], (b, 3, h, w), float32, in; the
 import re
 from pathlib import Path
 
-from unseen.errors import CheckpointError, ConfigError
+from unseen.errors import CheckpointError, ConfigError, cause_of
 from unseen.experiment import best_device, has_bf16
 from unseen.models.formats import from_export, from_onnx, from_python, from_torchscript
 from unseen.models.model import Model
@@ -54,7 +54,7 @@ def open_model(source: str | Path, *, device: str = "cpu", precision: str = "aut
             case _:
                 return from_weights(path, device, precision)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise CheckpointError(f"{path} cannot be read: {cause_of(error)}") from error
 
 
 def _need_trust(source: str, what: str, trust: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from unseen.backgrounds import expanded
-from unseen.errors import CheckpointError, ConfigError
+from unseen.errors import CheckpointError, ConfigError, cause_of
 from unseen.hub import HUB, fetched_folder
 from unseen.shipped import shipped_priors
 from unseen.tensors import read_weights
@@ -96,4 +96,4 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return {name: value.float() for name, value in read_weights(path).items()}
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}).") from error
+        raise CheckpointError(f"{path} cannot be read: {cause_of(error)}") from error

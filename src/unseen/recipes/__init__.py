@@ -7,7 +7,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, not_known
 from unseen.study.study import read_yaml
 
 
@@ -21,7 +21,7 @@ def recipe(name: str) -> dict[str, Any]:
     for path in _files():
         if path.stem == name:
             return read_yaml(path)
-    raise ConfigError(f"There is no recipe {name!r}: choose one of {', '.join(names())}.")
+    raise ConfigError(not_known("recipe", name, names()))
 
 
 def laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from unseen.report.tables import MEAN, Estimate, Setting, Tables, axis_title
 
 BLIND = 0.2
-"""A removal ratio below this is called doing nothing."""
+"""Where less than this share of the degradation is removed, next to nothing was done."""
 
 QUANTITY = "psnr_rgb"
 
@@ -34,10 +34,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Blinding:
-    """Removal ratio on one unseen suite from its highest point along training to the end.
+    """The share removed on one unseen suite from its highest point along training to the end.
 
     `fall` is the difference seed by seed, `rise` that of PSNR on the seen suite over the same steps. `shown`: the
-    removal ratio falls while seen PSNR rises, both by more than the noise of the seeds (one seed: by any amount).
+    share falls while seen PSNR rises, both by more than the noise of the seeds (one seed: by any amount).
     """
 
     suite: str
@@ -199,51 +199,82 @@ def _removal(tables: Tables, series: str, found: Comparison | None) -> str:
     part = [s for s in tables.within(series) if s.finished]
     if not part or not tables.unseen:
         return "Nothing can be said yet about what is removed."
-    ratios = {suite: {s.name: tables.of(s.name, suite, "removal_ratio").mean for s in part} for suite in tables.unseen}
-    known = [suite for suite in tables.unseen if any(not math.isnan(ratio) for ratio in ratios[suite].values())]
+    places = [*([MEAN] if len(tables.unseen) > 1 else []), *tables.unseen]
+    ratios = {suite: {s.name: _removed(tables, s.name, suite) for s in part} for suite in places}
+    known = [suite for suite in tables.unseen if any(ratio.defined for ratio in ratios[suite].values())]
     if not known:
-        return "The removal ratio is undefined on every unseen suite."
+        return "What was removed is undefined on every unseen suite."
     shown = [found.reference, found.best] if found else part[:2]
     names = [ordinary(s) if s.is_reference else s.label for s in shown]
-    values = [f"{suite} " + " / ".join(_plain(ratios[suite][s.name]) for s in shown) for suite in tables.unseen]
+    values = [f"{suite} " + " / ".join(_plain(ratios[suite][s.name]) for s in shown) for suite in places]
     blind = []
     for suite in known:
-        low = [s for s in part if ratios[suite][s.name] < BLIND]
+        low = [s for s in part if ratios[suite][s.name].mean < BLIND]
         if low:
             who = "every value" if len(low) == len(part) and len(part) > 1 else listed([s.label for s in low])
             blind.append(f"{suite} ({who})")
+    kind = "share" if tables.maskless & set(tables.unseen) else "ratio"
     end = (
-        f"the networks do next to nothing, which is a ratio below {BLIND:g}, on {listed(blind)}"
+        f"the networks do next to nothing, which is a {kind} below {BLIND:g}, on {listed(blind)}"
         if blind
         else f"on none of them is it below {BLIND:g}, which would be next to nothing"
     )
+    what, how = _of_what(tables)
+    spread = ", with half of each 95 % interval," if any(ratios[places[0]][s.name].has_interval for s in shown) else ","
     return (
-        f"The removal ratio (0: did nothing, 1: removed all) on every unseen suite is, for {' / '.join(names)}: "
+        f"The {what} ({how}0: did nothing, 1: removed all) on every unseen suite is{spread} for {' / '.join(names)}: "
         f"{', '.join(values)}; {end}."
     )
 
 
-def _plain(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
+def _removed(tables: Tables, name: str, suite: str) -> Estimate:
+    """The share of the degradation that is removed: the removal ratio, or without a mask 1 less the retention."""
+    quantity = tables.told_apart(suite)[0]
+    found = tables.of(name, suite, quantity)
+    if quantity != "retention":
+        return found
+    return Estimate(1 - found.mean, 1 - found.high, 1 - found.low, found.seeds)
+
+
+def _as_share(quantity: str, value: float) -> float:
+    return 1 - value if quantity == "retention" else value
+
+
+def _of_what(tables: Tables) -> tuple[str, str]:
+    """What the share removed is called here, and how it is measured where that is not said by the name."""
+    maskless = [suite in tables.maskless for suite in tables.unseen]
+    if not any(maskless):
+        return "removal ratio", ""
+    return "share that is removed", f"{'' if all(maskless) else 'of noise and blur '}1 less the retention; "
+
+
+def _plain(share: Estimate) -> str:
+    """ "0.11 \u00b10.20", without an interval "0.11"."""
+    if not share.defined:
+        return "-"
+    return f"{share.mean:.2f}" + (f" \u00b1{share.half:.2f}" if share.has_interval else "")
 
 
 def blindings(tables: Tables, setting: Setting) -> list[Blinding]:
-    """One per unseen suite that has a removal ratio along training."""
+    """One per unseen suite of which it is known, along training, how much was removed."""
     found = []
     seen_curve = dict(tables.along.get((setting.name, tables.on_seen, QUANTITY), []))
     for suite in tables.unseen:
-        curve = tables.along.get((setting.name, suite, "removal_ratio"), [])
+        quantity = tables.told_apart(suite)[0]
+        curve = tables.along.get((setting.name, suite, quantity), [])
         if len(curve) < 2 or not {step for step, _ in curve} <= set(seen_curve):
             continue
         last_step, last = curve[-1]
-        from_step, highest = max(curve, key=lambda point: point[1].mean)
-        fall = _change(tables, setting.name, suite, "removal_ratio", from_step, last_step)
+        from_step, highest = max(curve, key=lambda point: _as_share(quantity, point[1].mean))
+        less, more = (last_step, from_step) if quantity == "retention" else (from_step, last_step)
+        fall = _change(tables, setting.name, suite, quantity, less, more)
         rise = _change(tables, setting.name, tables.on_seen, QUANTITY, from_step, last_step)
         falls = fall.high < 0 if fall.has_interval else fall.seeds == 1 and fall.mean < 0
         rises = rise.low > 0 if rise.has_interval else rise.seeds == 1 and rise.mean > 0
         before, after = seen_curve[from_step].mean, seen_curve[last_step].mean
         shown = falls and rises
-        found.append(Blinding(suite, from_step, last_step, highest.mean, last.mean, fall, before, after, rise, shown))
+        ends = (_as_share(quantity, highest.mean), _as_share(quantity, last.mean))
+        found.append(Blinding(suite, from_step, last_step, *ends, fall, before, after, rise, shown))
     return found
 
 
@@ -270,8 +301,8 @@ def _training(tables: Tables, series: str, found: Comparison | None) -> str:
     shown = [curve for curve in curves if curve.shown]
     if not shown:
         return (
-            f"Along {who} the rows do not show the network growing blind: on no unseen suite does the removal ratio "
-            f"fall while seen PSNR rises{noise}."
+            f"Along {who} the rows do not show the network growing blind: on no unseen suite does the "
+            f"{_of_what(tables)[0]} fall while seen PSNR rises{noise}."
         )
     details = [
         f"{curve.suite} from {curve.highest:.2f} (at {curve.from_step:,} steps, its highest) to {curve.last:.2f}"
@@ -283,7 +314,7 @@ def _training(tables: Tables, series: str, found: Comparison | None) -> str:
     end = f"; on {listed(rest)} it does not fall beyond noise" if rest and curves[0].rise.has_interval else ""
     end = f"; on {listed(rest)} it does not" if rest and not end else end
     text = (
-        f"{who[0].upper()}{who[1:]} grows blind as it goes on{seen}: the removal ratio falls on "
+        f"{who[0].upper()}{who[1:]} grows blind as it goes on{seen}: the {_of_what(tables)[0]} falls on "
         f"{', '.join(details)}{end}{noise if not rest else ''}"
     )
     if found is not None:

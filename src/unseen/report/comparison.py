@@ -20,8 +20,11 @@ from unseen.report.statistics import holm, signed_rank
 from unseen.report.tables import LEVEL, Estimate
 from unseen.results import BASELINES, MODEL, Result, SuiteInfo
 
-HEADLINES = ("unseen-rain", "unseen-noise", "unseen-blur")
-"""The collections that headlines are read on: the first of them that the reference has a suite of."""
+HEADLINE = "unseen-"
+"""How the collections begin that headlines are read on, one of each family: the first that the reference has a suite
+of, `FIRST` before others."""
+
+FIRST = ("unseen-rain", "unseen-noise", "unseen-blur")
 
 TOLERANCE = 1e-3
 """dB by which the PSNR of one input may differ between two results, being computed on two machines."""
@@ -29,7 +32,8 @@ TOLERANCE = 1e-3
 Array = NDArray[np.float64]
 Sample = Mapping[str, Array]
 """By quantity, as `rows.bootstrapped`, and beside those `psnr`, `ssim` and `gain` as the suite reads them (Y or RGB),
-and `removed`: the removal ratio, or where that is undefined 1 less the retention a, which needs no mask."""
+and `removed`: the removal ratio; of what is read in RGB (noise, blur), and where it is undefined, 1 less the retention,
+which needs no mask."""
 
 
 @dataclass(frozen=True)
@@ -333,7 +337,7 @@ def _why_apart(result: Result, info: SuiteInfo, chosen: _Chosen) -> str:
 
 
 def _scopes(judge: Entrant, suites: Sequence[SuiteInfo], entrants: Sequence[Entrant]) -> tuple[Scope, ...]:
-    """The headline first: of `HEADLINES`, else all that is unseen to the reference, else all whose group is not known.
+    """The headline first: a family's collection, else all unseen to the reference, else all whose group is not known.
     Then other collections, all unseen suites, and where not everyone has all of the headline, what everyone has of it.
     """
     held = [info for info in suites if info.name in judge.shared and info.group != "clean"] or list(suites)
@@ -347,7 +351,7 @@ def _scopes(judge: Entrant, suites: Sequence[SuiteInfo], entrants: Sequence[Entr
                 members[collection] += [name for name in names if name not in members[collection]]
     collected = {
         name: tuple(info.name for info in held if name in info.collections)
-        for name in sorted(members, key=lambda name: (*HEADLINES, name).index(name))
+        for name in sorted(members, key=lambda name: ((*FIRST, name).index(name), not name.startswith(HEADLINE)))
     }
     found = [
         Scope(name, its, tuple(member for member in members[name] if member not in its))
@@ -360,7 +364,7 @@ def _scopes(judge: Entrant, suites: Sequence[SuiteInfo], entrants: Sequence[Entr
             found.append(Scope(title, its))
     if not found:
         return (Scope("all unseen suites", ()),)
-    if found[0].name not in HEADLINES:  # collections of something else do not take its place
+    if not found[0].name.startswith(HEADLINE):  # collections of something else do not take its place
         found.sort(key=lambda scope: scope.name != "all unseen suites")
     everyone = tuple(suite for suite in found[0].suites if all(suite in entrant.shared for entrant in entrants))
     if everyone and everyone != found[0].suites:
@@ -400,7 +404,8 @@ def _with_headline(found: Sample, info: SuiteInfo) -> Sample:
     if info.group == "clean":  # the input is perfect
         read["gain"] = np.full_like(read["gain"], math.nan)
     ratio = found["removal_ratio"]
-    return {**found, **read, "removed": ratio if not math.isnan(ratio[0]) else 1 - found["retention"]}
+    masked = info.color == "y" and not math.isnan(ratio[0])
+    return {**found, **read, "removed": ratio if masked else 1 - found["retention"]}
 
 
 def _differences(

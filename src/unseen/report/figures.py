@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from unseen.report.answer import BLIND as BLIND_BELOW
 from unseen.report.tables import MEAN, Estimate, Setting, Tables, axis_title
 from unseen.rows import BANDS, QUANTITIES, display
 
@@ -79,13 +80,23 @@ STYLE: dict[Any, Any] = {  # matplotlib has its own type for the keys
     "lines.solid_capstyle": "round",
 }
 
-CURVES = ("psnr_rgb", "removal_ratio", "residual", "removal", "reconstruction")
-ALONG = ("psnr_rgb", "removal_ratio")
 _NAMES = {
     "residual": "Residual: error inside the degradation",
     "removal": "E_R: change inside the degradation",
     "reconstruction": "E_B: damage outside the degradation",
+    "retention": "Retention: what is kept of the degradation",
+    "bias": "Bias: what was done to the content",
+    "deviation": "Deviation: noise that leaked through",
 }
+_SHARES = ("removal_ratio", "retention")
+OCTAVES = {
+    "retention": "What is left of the degradation",
+    "error": "What is wrong",
+    "deviation": "What leaks through of the noise",
+    "bias": "What is done to the content",
+}
+"""What is drawn octave by octave."""
+
 _ARROWS = {"higher": "higher is better", "lower": "lower is better", "one": "1 is best", "zero": "0 is best", "": ""}
 
 
@@ -147,8 +158,9 @@ def suite_pens(tables: Tables) -> dict[str, Pen]:
     """Seen thick, unseen thin, their mean bold in the colour of text."""
     pens = {name: Pen(name, SEEN, 3.0) for name in tables.seen}
     for place, name in enumerate(tables.unseen):
-        turn = place % len(_UNSEEN)
-        pens[name] = Pen(name, _UNSEEN[turn], 1.3, _DASHES[turn], _MARKERS[turn])
+        lap, turn = divmod(place, len(_UNSEEN))
+        form = (turn + 3 * lap) % len(_UNSEEN)  # in another lap, a colour has another dash and marker
+        pens[name] = Pen(name, _UNSEEN[turn], 1.3, _DASHES[form], _MARKERS[form])
     if len(tables.unseen) > 1:
         pens[MEAN] = Pen(MEAN, INK, 2.6, (), "D")
     return pens
@@ -217,7 +229,7 @@ def curves(tables: Tables, series: str) -> list[Plot]:
     settings = [s for s in tables.within(series) if s.finished]
     if not settings:
         return []
-    plots = [_curve_plot(tables, settings, quantity) for quantity in CURVES]
+    plots = [_curve_plot(tables, settings, quantity) for quantity in ("psnr_rgb", *tables.told_apart(MEAN))]
     if tables.seen and tables.unseen:
         plots.append(_trade_plot(tables, series, settings))
     return plots
@@ -240,8 +252,7 @@ def _curve_plot(tables: Tables, settings: Sequence[Setting], quantity: str) -> P
         scale.apply(axes, settings)
         _limits(axes, [e for line in lines.values() for e in line], list(levels.values()))
         _levels(axes, levels)
-        if quantity == "removal_ratio":
-            _shade_blind(axes)
+        _shade_blind(axes, quantity)
 
     alt = _alt(found.title, quantity, settings, lines)
     return Plot(quantity, title_of(quantity), alt, draw, _ARROWS[found.better], right=0.85 if levels else 0.97)
@@ -282,11 +293,11 @@ def along(tables: Tables, series: str, quantity: str) -> list[Plot]:
     names = [*([MEAN] if len(tables.unseen) > 1 else []), *tables.seen, *tables.unseen]
     every = [
         e for suite in names for name in pens for _, e in tables.along.get((name, suite, quantity), [])
-    ]  # ratios share their axis
+    ]  # shares of the degradation have one axis
     for suite in names:
         lines = {name: tables.along[name, suite, quantity] for name in pens if (name, suite, quantity) in tables.along}
         if lines:
-            plots.append(_along_plot(suite, quantity, pens, lines, every if quantity == "removal_ratio" else None))
+            plots.append(_along_plot(suite, quantity, pens, lines, every if quantity in _SHARES else None))
     return plots
 
 
@@ -304,8 +315,7 @@ def _along_plot(
             pens[name].draw(axes, [float(step) for step, _ in points], [e for _, e in points], band=True)
         _step_axis(axes, sorted({float(step) for points in lines.values() for step, _ in points}))
         _limits(axes, shared or [e for points in lines.values() for _, e in points], [])
-        if quantity == "removal_ratio":
-            _shade_blind(axes)
+        _shade_blind(axes, quantity)
 
     words = "; ".join(
         f"{pens[name].label}: {display(quantity, points[0][1].mean)} at step {points[0][0]:,}, "
@@ -322,8 +332,8 @@ def _along_plot(
 
 
 def bands(tables: Tables, series: str, quantity: str) -> list[Plot]:
-    """`quantity` ("retention" or "error") octave by octave, one panel per suite and one line per setting: which details
-    of the degradation are left, or which are wrong. Only for suites that were judged by octaves."""
+    """`quantity` (one of OCTAVES) octave by octave, one panel per suite and one line per setting. Only for suites that
+    were judged by octaves, and of bias and deviation over several draws of a noise too."""
     pens = setting_pens(tables, series)
     plots = []
     for suite in [*([MEAN] if len(tables.unseen) > 1 else []), *tables.seen, *tables.unseen]:
@@ -354,13 +364,12 @@ def _band_plot(suite: str, quantity: str, pens: dict[str, Pen], lines: dict[str,
                     zip(BANDS, line, titles, strict=True))
         for name, line in lines.items()
     )  # fmt: skip
-    what = "Left of the degradation" if quantity == "retention" else "RMS error"
     return Plot(
         f"bands-{quantity}-{suite}",
         suite[0].upper() + suite[1:],
-        f"{what} by octave on {suite}. {words}.",
+        f"{OCTAVES[quantity]} by octave on {suite}. {words}.",
         draw,
-        "share left" if quantity == "retention" else "RMS error",
+        "share left" if quantity == "retention" else "RMS",
     )
 
 
@@ -476,10 +485,14 @@ def _levels(axes: Axes, levels: dict[str, float]) -> None:
         axes.text(1.02, below, name, transform=axes.transAxes, fontsize=8, color=MUTED, va="center")
 
 
-def _shade_blind(axes: Axes) -> None:
+def _shade_blind(axes: Axes, quantity: str) -> None:
+    """Where next to nothing is done to the degradation."""
+    if quantity not in _SHARES:
+        return
     low, high = axes.get_ylim()
-    if low < 0.2:
-        axes.axhspan(low, min(0.2, high), color=BLIND, alpha=0.07, linewidth=0, zorder=0)
+    start, end = (low, min(BLIND_BELOW, high)) if quantity == "removal_ratio" else (max(1 - BLIND_BELOW, low), high)
+    if start < end:
+        axes.axhspan(start, end, color=BLIND, alpha=0.07, linewidth=0, zorder=0)
         axes.set_ylim(low, high)
 
 
@@ -533,10 +546,11 @@ def sheet(plots: Sequence[Plot], pens: Sequence[Pen], columns: int = 3) -> bytes
         for place, plot in enumerate(plots):
             row, column = divmod(place, columns)
             bottom = 1 - head / (high * lines + head) - (row + 1) * tall
-            corner = ((column + plot.left) / columns, bottom + 0.17 * tall)
-            axes = figure.add_axes((*corner, (plot.right - plot.left) / columns, 0.7 * tall))
+            corner = ((column + plot.left) / columns, bottom + 0.2 * tall)
+            axes = figure.add_axes((*corner, (plot.right - plot.left) / columns, 0.63 * tall))
             plot.draw(axes)
-            axes.set_title(f"{plot.title} ({plot.note})" if plot.note else plot.title)
+            axes.set_title(plot.title, pad=17 if plot.note else None)
+            axes.text(0, 1.02, plot.note, transform=axes.transAxes, fontsize=8.5, color=MUTED, va="bottom")
         handles = [Line2D([], [], label=pen.label, **pen.style()) for pen in pens]
         if handles:
             figure.legend(handles=handles, loc="upper left", ncols=min(len(handles), 2 * columns + 1), frameon=False)

@@ -11,23 +11,35 @@ from unseen import rows
 from unseen.report import figures, pictures
 from unseen.report.answer import BLIND, Answer, answer, count
 from unseen.report.printed import Table, full_tables, headline_table, suites_table
-from unseen.report.tables import Estimate, Tables, cell_label, cells_table, summary_table, tabulate
+from unseen.report.tables import MEAN, Estimate, Tables, cell_label, cells_table, summary_table, tabulate
 from unseen.report.template import grid_markdown, rendered, write
 from unseen.study.record import CellRecord, StudyRecord
 
 CAPTIONS = {
-    "curves": "Every quantity at the end of training. Shaded bands (seen, mean of unseen) and thin bars (each unseen "
-    "suite) are 95 % t intervals over seeds, cut off where they are far wider than what they are about. Dotted lines: "
-    "what the identity, a median filter and a box blur score on the mean of unseen suites, and E_R of a perfect "
-    f"remover. Orange ground: a removal ratio below {BLIND:g}, which is doing next to nothing.",
     "along": "The same networks, judged while they were being trained. Bands are 95 % t intervals over seeds.",
     "bands": "Octave by octave, from coarse to fine: how much of the degradation is left (0: none; 1: all; "
-    "below 0: taken out twice), and what is wrong in all. Bands are 95 % t intervals over seeds.",
+    "below 0: taken out twice), and what is wrong in all; over several draws of a noise also what of it leaked "
+    "through, and what was done to the content. Bands are 95 % t intervals over seeds.",
     "loss": "Training loss, a running mean; one line for each network.",
 }
 
 
-BAND_TITLES = {"retention": "What is left of the degradation", "error": "What is wrong"}
+def captions(tables: Tables) -> dict[str, str]:
+    """What stands below the figures, by their kind."""
+    masked = MEAN not in tables.maskless
+    blind = f"a removal ratio below {BLIND:g}" if masked else f"a share of more than {1 - BLIND:g} kept"
+    return CAPTIONS | {
+        "curves": "Every quantity at the end of training. Shaded bands (seen, mean of unseen) and thin bars (each "
+        "unseen suite) are 95 % t intervals over seeds, cut off where they are far wider than what they are about. "
+        "Dotted lines: what the identity, a median filter and a box blur score on the mean of unseen suites"
+        f"{', and E_R of a perfect remover' if masked else ''}. Orange ground: {blind}, which is doing next to nothing."
+    }
+
+
+def _along_quantities(tables: Tables) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is drawn along training: at first sight, and besides."""
+    apart = tables.told_apart(MEAN)
+    return ("psnr_rgb", apart[0]), apart[1:]
 
 
 def write_report(record: StudyRecord, folder: Path | str) -> Path:
@@ -132,7 +144,7 @@ class Grid:
 
 
 def _grids(tables: Tables) -> dict[str, list[Grid]]:
-    found: dict[str, list[Grid]] = {"curves": [], "bands": [], "along": [], "loss": []}
+    found: dict[str, list[Grid]] = {"curves": [], "bands": [], "along": [], "more": [], "loss": []}
     suites = tuple(figures.suite_pens(tables).values())
     for place, series in enumerate(tables.series):
         pens = tuple(figures.setting_pens(tables, series).values())
@@ -142,13 +154,14 @@ def _grids(tables: Tables) -> dict[str, list[Grid]]:
 
         if panels := drawn(figures.curves(tables, series), f"c{place}"):
             found["curves"].append(Grid(series, panels, suites))
-        for n, (quantity, title) in enumerate(BAND_TITLES.items()):
+        for n, (quantity, title) in enumerate(figures.OCTAVES.items()):
             if panels := drawn(figures.bands(tables, series, quantity), f"b{place}{n}"):
                 found["bands"].append(Grid(f"{title}; {series}" if series else title, panels, pens))
-        for n, quantity in enumerate(figures.ALONG):
-            if panels := drawn(figures.along(tables, series, quantity), f"a{place}{n}"):
-                title = figures.title_of(quantity)
-                found["along"].append(Grid(f"{title}; {series}" if series else title, panels, pens))
+        for kind, quantities in zip(("along", "more"), _along_quantities(tables), strict=True):
+            for n, quantity in enumerate(quantities):
+                if panels := drawn(figures.along(tables, series, quantity), f"{kind[0]}{place}{n}"):
+                    title = figures.title_of(quantity)
+                    found[kind].append(Grid(f"{title}; {series}" if series else title, panels, pens))
         if plot := figures.losses(tables, series):
             found["loss"].append(Grid(series, drawn([plot], f"l{place}"), pens))
     return found
@@ -163,9 +176,10 @@ def _sheets(tables: Tables) -> dict[str, bytes]:
         pens = list(figures.setting_pens(tables, series).values())
         if plots := figures.curves(tables, series):
             found[f"curves{end}.png"] = figures.sheet(plots, suites)
-        if plots := [plot for quantity in BAND_TITLES for plot in figures.bands(tables, series, quantity)]:
+        if plots := [plot for quantity in figures.OCTAVES for plot in figures.bands(tables, series, quantity)]:
             found[f"bands{end}.png"] = figures.sheet(plots, pens)
-        if plots := [plot for quantity in figures.ALONG for plot in figures.along(tables, series, quantity)]:
+        first, _ = _along_quantities(tables)
+        if plots := [plot for quantity in first for plot in figures.along(tables, series, quantity)]:
             found[f"training{end}.png"] = figures.sheet(plots, pens)
         if plot := figures.losses(tables, series):
             found[f"loss{end}.png"] = figures.sheet([plot], pens, columns=1)
@@ -257,7 +271,7 @@ def html(tables: Tables, said: Answer, found: list[pictures.Sample]) -> str:
         by_suite=suites_table(tables),
         full=full_tables(tables),
         grids=_grids(tables),
-        captions=CAPTIONS,
+        captions=captions(tables),
         along_note=along_note(tables),
         stages=stages,
         settings=list(dict.fromkeys(shot["name"] for stage in stages for shot in stage["shots"])),
@@ -295,7 +309,7 @@ def markdown(tables: Tables, said: Answer, drawn: list[str]) -> str:
                     filter(
                         None,
                         [
-                            CAPTIONS["along" if start == "training" else start],
+                            captions(tables)["along" if start == "training" else start],
                             along_note(tables) if start == "training" else "",
                         ],
                     )

@@ -10,9 +10,6 @@ from unseen.report.answer import signed
 from unseen.report.tables import MEAN, Estimate, Headline, Tables, axis_title, best_is_clear, value_label
 from unseen.study.record import StudyRecord
 
-MAIN = ("psnr_rgb", "removal_ratio", "residual")
-"""What the table of suites shows of each."""
-
 BASELINE_TITLES = {"identity": "identity (the input)", "median": "median 5 x 5", "box": "box blur 5 x 5"}
 
 
@@ -77,15 +74,13 @@ def _setting_lines(tables: Tables, entries: Callable[[str], Sequence[Entry]]) ->
 
 def headline_table(tables: Tables) -> Table:
     """Seen and unseen side by side, and what is harmed."""
+    apart = tuple(q for q in tables.told_apart(MEAN) if q != "removal")  # E_R says little beside the removal ratio
 
     def entries(name: str) -> list[Entry]:
         line = tables.headlines.get(name, Headline())
         clean_worst = Entry(rows.display("psnr_rgb", line.clean_worst), "", _order(line.clean_worst))
         return [
-            shown("psnr_rgb", tables.of(name, MEAN, "psnr_rgb"), bold(name, "psnr_rgb")),
-            shown("removal_ratio", tables.of(name, MEAN, "removal_ratio"), bold(name, "removal_ratio")),
-            shown("residual", tables.of(name, MEAN, "residual"), bold(name, "residual")),
-            shown("reconstruction", tables.of(name, MEAN, "reconstruction")),
+            *(shown(q, tables.of(name, MEAN, q), bold(name, q)) for q in ("psnr_rgb", *apart)),
             shown("gain_rgb", line.unseen, bold(name, "gain_rgb")),
             shown("gain_rgb", line.seen),
             shown("gain_rgb", line.gap),
@@ -94,7 +89,10 @@ def headline_table(tables: Tables) -> Table:
             clean_worst,
         ]
 
-    best = {q: best_is_clear(tables, [s.name for s in tables.settings], MEAN, q) for q in (*MAIN, "gain_rgb")}
+    best = {
+        q: best_is_clear(tables, [s.name for s in tables.settings], MEAN, q)
+        for q in ("psnr_rgb", *apart[:2], "gain_rgb")
+    }
 
     def bold(name: str, quantity: str) -> bool:
         return best.get(quantity) == name
@@ -103,9 +101,7 @@ def headline_table(tables: Tables) -> Table:
         head=axis_title(tables.curve),
         columns=(
             ("PSNR, dB", "PSNR in RGB, mean over all unseen suites; higher is better"),
-            ("removal ratio", rows.QUANTITIES["removal_ratio"].meaning),
-            ("residual", rows.QUANTITIES["residual"].meaning),
-            ("E_B", rows.QUANTITIES["reconstruction"].meaning),
+            *((rows.QUANTITIES[q].title, rows.QUANTITIES[q].meaning) for q in apart),
             (
                 "unseen, dB",
                 "PSNR of the restored less PSNR of the input, mean over all unseen suites; higher is better",
@@ -117,7 +113,7 @@ def headline_table(tables: Tables) -> Table:
             ("worst, dB", "the lowest over images and seeds"),
         ),
         groups=(
-            ("mean over unseen suites", 4, "unseen"),
+            ("mean over unseen suites", 1 + len(apart), "unseen"),
             ("gain over the input", 3, "seen"),
             ("error", 1, "unseen"),
             ("clean images", 2, "clean"),
@@ -128,11 +124,11 @@ def headline_table(tables: Tables) -> Table:
 
 
 def suites_table(tables: Tables) -> Table:
-    """PSNR, removal ratio and residual on every suite and on the mean of unseen ones; PSNR alone on clean images."""
-    degraded = [s for s in tables.suites if s.group != "clean"]
-    columns = [(suite.name, suite.group, MAIN) for suite in degraded]
+    """PSNR, what was removed and what is wrong, on every suite and on the mean of unseen ones; of clean images PSNR."""
+    places = [(suite.name, suite.group) for suite in tables.suites if suite.group != "clean"]
     if len(tables.unseen) > 1:
-        columns.append((MEAN, "unseen", MAIN))
+        places.append((MEAN, "unseen"))
+    columns = [(suite, group, ("psnr_rgb", *tables.told_apart(suite)[:2])) for suite, group in places]
     columns += [(name, "clean", ("psnr_rgb",)) for name in tables.clean]
     names = [s.name for s in tables.settings]
     best = {(suite, q): best_is_clear(tables, names, suite, q) for suite, _, wanted in columns for q in wanted}
@@ -142,7 +138,10 @@ def suites_table(tables: Tables) -> Table:
             shown(q, tables.of(name, suite, q), best[suite, q] == name) for suite, _, wanted in columns for q in wanted
         ]
 
-    titles = {"psnr_rgb": "PSNR", "removal_ratio": "ratio", "residual": "residual"}
+    titles = {
+        "psnr_rgb": "PSNR", "removal_ratio": "ratio", "residual": "residual", "retention": "retained",
+        "orthogonal_error": "orthogonal",
+    }  # fmt: skip
     return Table(
         head=axis_title(tables.curve),
         columns=tuple((titles[q], rows.QUANTITIES[q].meaning) for _, _, wanted in columns for q in wanted),

@@ -2,7 +2,8 @@
 
 The words, for a suite or a mean over suites:
 
-- **harms**: PSNR is lower than that of the input, and the whole interval of the gain is.
+- **harms**: PSNR is lower than that of the input by what can be noticed (`NOTICED`), and the whole interval of the gain
+  is below 0.
 - **removes**: at least half of the degradation is taken out (`REMOVED`), and the whole interval of the gain is above 0.
 - **leaves**: all else. The degradation is mostly still there.
 
@@ -25,6 +26,9 @@ UNHARMED = 35.0
 """Mean PSNR in dB of restored clean images from which on they count as unharmed: an RMS error of 4.5 of 255, about what
 saving as JPEG of good quality does. A judgement, too."""
 
+NOTICED = 0.05
+"""Loss in dB from which on it is called harm: less is a matter of rounding, however sure it is."""
+
 WORDS = ("removes", "leaves", "harms")
 
 
@@ -33,7 +37,7 @@ def word(gain: Estimate, removed: float, spoils: bool = False) -> str:
     if not gain.defined:
         return ""
     low, high = (gain.low, gain.high) if gain.has_interval else (gain.mean, gain.mean)
-    if high < 0:
+    if high < 0 and gain.mean <= -NOTICED:
         return "harms"
     if removed >= REMOVED and low > 0:
         return "removes"

@@ -22,6 +22,11 @@ MEAN = "mean of unseen"
 MEAN_SEEN = "mean of seen"
 """The same over seen suites, where there are several."""
 
+WITH_MASK = ("removal_ratio", "residual", "removal", "reconstruction")
+WITHOUT_MASK = ("retention", "orthogonal_error", "bias", "deviation")
+"""What tells removal and reconstruction apart, by the mask (rain), and where the whole image is degraded (noise, blur).
+The first of each says what was removed, the second what is wrong; bias and deviation are of noise alone."""
+
 SEED = "seed"
 
 LEVEL = 0.95
@@ -100,6 +105,7 @@ class Tables:
     `along` holds (step, estimate) pairs over the images that were judged at every step, so that its last step may
     differ from `final`, which is over all images; `along_images` says how many, by suite. `cells` has one line per
     cell or baseline, step and suite, on all images judged there, `key` being the cell's place or the baseline's name.
+    `maskless` are the suites that were judged by octaves, as noise and blur are, and the means over such alone.
     """
 
     record: StudyRecord
@@ -117,9 +123,16 @@ class Tables:
     along_each: dict[tuple[str, str, str], dict[tuple[str, int], float]]
     along_images: dict[str, int] = field(default_factory=dict)
     headlines: dict[str, Headline] = field(default_factory=dict)
+    maskless: frozenset[str] = frozenset()
 
     def of(self, name: str, suite: str, quantity: str) -> Estimate:
         return self.final.get((name, suite, quantity), NOTHING)
+
+    def told_apart(self, suite: str) -> tuple[str, ...]:
+        """The quantities that tell removal and reconstruction apart on a suite or mean; at least the first two."""
+        wanted = WITHOUT_MASK if suite in self.maskless else WITH_MASK
+        names = [*(setting.name for setting in self.settings), *self.baselines]
+        return tuple(q for q in wanted if q in wanted[:2] or any(self.of(name, suite, q).defined for name in names))
 
     def difference(self, name: str, other: str, suite: str, quantity: str) -> Estimate:
         """Over the seeds that both have, seed by seed."""
@@ -282,9 +295,16 @@ def tabulate(record: StudyRecord) -> Tables:
         along=along,
         along_each=along_each,
         along_images=along_images,
+        maskless=_maskless(final, groups),
     )
     tables.headlines.update(_headlines(tables, final, long))
     return tables
+
+
+def _maskless(final: pd.DataFrame, groups: dict[str, tuple[str, ...]]) -> frozenset[str]:
+    found = {str(suite) for suite, part in final.groupby("suite") if part["error_under4"].notna().any()}
+    means = {MEAN: groups["unseen"], MEAN_SEEN: groups["seen"]}
+    return frozenset(found | {mean for mean, suites in means.items() if suites and set(suites) <= found})
 
 
 def _estimate(line: dict[Any, Any]) -> Estimate:

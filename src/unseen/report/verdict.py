@@ -15,7 +15,7 @@ from unseen.report.answer import count
 from unseen.report.comparison import SEEN, Comparison, Entrant, compare
 from unseen.report.page import duration
 from unseen.report.printed import Table
-from unseen.report.sentences import REMOVED, UNHARMED, caveats, sentence, spoils, verdict
+from unseen.report.sentences import NOTICED, REMOVED, UNHARMED, caveats, sentence, spoils, verdict
 from unseen.report.tables import LEVEL
 from unseen.report.template import grid_markdown, rendered, write
 from unseen.report.verdict_tables import display
@@ -89,10 +89,11 @@ def how_to_read(found: Comparison) -> list[str]:
     names = ", ".join(found.headline.suites)
     return [
         f"The headline is the mean over {found.headline.name}, each suite counting the same: {names or 'no suite'}.",
-        f"removes: at least {REMOVED:g} of the degradation is taken out (removal ratio; where the mask is empty, 1 "
-        "less the retention a), and the whole interval of the gain over the input is above 0.",
-        "harms: the whole interval of the gain is below 0; or, for a model as a whole, the gain is not above 0 for "
-        f"certain and clean images are spoilt (mean PSNR below {UNHARMED:g} dB). leaves: all else.",
+        f"removes: at least {REMOVED:g} of the degradation is taken out (removal ratio; of noise and blur, and "
+        "where the mask is empty, 1 less the retention a), and the whole interval of the gain is above 0.",
+        f"harms: the whole interval of the gain is below 0, and its mean by {NOTICED:g} dB or more; or, for a model as "
+        "a whole, the gain is not above 0 for certain and clean images are spoilt (mean PSNR below "
+        f"{UNHARMED:g} dB). leaves: all else.",
         "A model's word and sentence are on those suites of the headline that it has not seen.",
         f"Intervals are of {100 * LEVEL:g} %: percentiles over {RESAMPLES:,} draws of images with replacement within "
         "each suite, the same draws for every model. They say what other images would change, not what another "
@@ -230,7 +231,7 @@ def _tiles(found: Comparison) -> list[tuple[str, str, str]]:
     tiles = []
     for estimate, quantity, what in (
         (gain, "gain", f"gain over the input, {count(len(place.suites), 'suite')} of {place.name}"),
-        (removed, "removed", "removal ratio on the same: 1 took it out, 0 did nothing"),
+        (removed, "removed", "share of the degradation removed on the same: 1 took it out, 0 did nothing"),
         (seen, "gain", "gain on what it has seen"),
         (gap, "gain", "generalisation gap"),
     ):
@@ -339,6 +340,7 @@ def _html(found: Comparison, shots: Sequence[Stage], refused: Mapping[str, str])
         words=charts.WORD_COLOURS,
         glance=verdict_tables.glance_table(found),
         decoupled=verdict_tables.decoupled_table(found),
+        maskless=verdict_tables.maskless(found),
         matrix=verdict_tables.matrix(found),
         differences=verdict_tables.differences_table(found),
         full=verdict_tables.full_tables(found),

@@ -113,7 +113,10 @@ def glance_table(found: Comparison) -> Table:
         (f"PSNR {reading}, dB", f"PSNR, {reading}, mean over these suites; higher is better"),
         (f"SSIM {reading}", "higher is better"),
         ("gain, dB", "PSNR of the restored less PSNR of the input; higher is better"),
-        ("removal ratio", rows.QUANTITIES["removal_ratio"].meaning),
+        (
+            "removed",
+            "1 took the degradation out, 0 did nothing: the removal ratio, of noise and blur 1 less the retention",
+        ),
     ]
     groups = [("", 1, ""), (_of_scope(headline), 4 + many, "unseen")]
     if many:
@@ -138,19 +141,42 @@ DECOUPLED = (
     "removal_ratio", "action_ratio", "residual", "removal", "oracle_removal", "reconstruction", "retention",
     "orthogonal_error",
 )  # fmt: skip
+"""By the mask, and the two that need none."""
+
+
+WITHOUT_MASK = (
+    "retention", "orthogonal_error", "bias", "deviation",
+    *(f"{name}_{band}" for name in ("retention", "error", "deviation") for band in rows.BANDS),
+)  # fmt: skip
+"""Of noise and blur, where the mask is nearly everywhere: the whole, and octave by octave. Bias and deviation are of
+noise alone."""
 
 
 _SYMPTOM = ("removal_ratio", "action_ratio", "reconstruction")
+_SYMPTOM_WITHOUT_MASK = ("retention", "orthogonal_error", "deviation")
 """What a model that does nothing to the unseen alone is told by, beside the same on what it has seen."""
+
+
+def maskless(found: Comparison) -> bool:
+    """Whether the headline is of noise or blur, which are told apart without a mask."""
+    suites = found.headline.suites or tuple(info.name for info in found.suites if info.group != "clean")
+    return bool(suites) and all(found.info(suite).color == "rgb" for suite in suites)
 
 
 def decoupled_table(found: Comparison) -> Table | None:
     """What was done to the degradation and what to the background; None where no degraded images were judged."""
-    kinds: list[tuple[Scope, tuple[str, ...]]] = [(found.headline, DECOUPLED)] if found.headline.suites else []
+    whole, symptom = (WITHOUT_MASK, _SYMPTOM_WITHOUT_MASK) if maskless(found) else (DECOUPLED, _SYMPTOM)
+    kinds: list[tuple[Scope, tuple[str, ...]]] = [(found.headline, whole)] if found.headline.suites else []
     if any((entrant.label, SEEN) in found.samples for entrant in found.entrants):
-        kinds.append((SEEN, _SYMPTOM if kinds else DECOUPLED))
+        kinds.append((SEEN, symptom if kinds else whole))
     if not kinds:
         return None
+    labels = [entrant.label for entrant in found.entrants]
+
+    def known(place: Scope, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(q for q in names if q in names[:2] or any(found.of(one, place, q).defined for one in labels))
+
+    kinds = [(place, known(place, names)) for place, names in kinds]
     columns, groups = [], []
     for place, names in kinds:
         columns += [(rows.QUANTITIES[name].title, rows.QUANTITIES[name].meaning) for name in names]

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
-from unseen.errors import ImageError
-from unseen.images import PEAK, cause_of, deep_grey, opened_image, orientation_of, to_bytes, upright
+from unseen.errors import ImageError, cause_of
+from unseen.images import PEAK, deep_grey, opened_image, orientation_of, to_bytes, upright
 from unseen.restoration.png import read_chunks, write_png
 from unseen.restoration.tiff import own_tags, write_tiff
 

@@ -86,13 +86,13 @@ def accelerators(device: str) -> dict[str, str]:
     return {name: uuids.get(name, name) for name in names}
 
 
-def check_fits(threads: int) -> tuple[int, ...]:
-    """The cores of this machine. ConfigError where they are fewer than `threads`."""
+def check_fits(threads: int, who: str = "A cell", key: str = "base.recipe.threads") -> tuple[int, ...]:
+    """The cores of this machine. ConfigError where they are fewer than the `threads` that `who` asks for by `key`."""
     mine = cores()
     if threads > len(mine):
         raise ConfigError(
-            f"A cell asks for {threads} threads, and {platform.node() or 'this machine'} has {len(mine)} cores for it. "
-            f"Set base.recipe.threads to {len(mine)} or fewer, or run it on a larger machine."
+            f"{who} asks for {threads} threads, and {platform.node() or 'this machine'} has {len(mine)} cores for it. "
+            f"Set {key} to {len(mine)} or fewer, or run it on a larger machine."
         )
     return mine
 

@@ -1,6 +1,8 @@
 """A study: one experiment, varied along axes. Every combination is a cell, and a cell is an experiment."""
 
 import itertools
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -8,7 +10,7 @@ from typing import Any, Self, TypeVar
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from unseen.errors import ConfigError, UnseenError
+from unseen.errors import ConfigError, UnseenError, cause_of, not_known
 from unseen.evaluation.suites import Judge
 from unseen.experiment import Experiment
 from unseen.ranges import Frozen
@@ -51,13 +53,13 @@ class Study(Frozen):
             raise ValueError(f"there are variants, and no axis called {VARIANT}: add it with their names as values")
         repeated = [axis for axis, values in self.axes.items() if any(values.count(value) > 1 for value in values)]
         if repeated:
-            raise ValueError(f"axis {repeated[0]} repeats a value: {list(self.axes[repeated[0]])}")
+            raise ValueError(f"axis {repeated[0]} repeats a value: {_as_written(self.axes[repeated[0]])}")
         if "curve" in self.model_fields_set and self.curve not in self.axes:
             raise ValueError(f"curve is {self.curve!r}, which is not an axis; there are {', '.join(self.axes)}")
         if self.curve in self.axes and self.reference not in self.axes[self.curve]:
             raise ValueError(
-                f"reference is {self.reference!r}, which is not a value of axis {self.curve}: "
-                f"{list(self.axes[self.curve])}"
+                f"reference is {_as_written(self.reference)}, which is not a value of axis {self.curve}: "
+                f"{_as_written(self.axes[self.curve])}"
             )
         self.cells()
         return self
@@ -73,6 +75,11 @@ class Study(Frozen):
                     raw = with_value(raw, changed, to)
             found.append((chosen, checked(Experiment, raw, f"a cell of study {self.name} ({chosen})")))
         return found
+
+
+def _as_written(value: Any) -> str:
+    """A value as it stands in a file: null, not None."""
+    return json.dumps(value, default=str)
 
 
 def with_value(raw: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -91,15 +98,23 @@ def checked(kind: type[Config], raw: Any, where: str) -> Config:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(
-            f"{where} cannot be used:\n" + "\n".join(_explain(item) for item in error.errors())
-        ) from error
+        raise ConfigError(f"{where} cannot be used:\n" + "\n".join(map(_explain, _causes(error)))) from error
+
+
+def _causes(error: ValidationError) -> list[Any]:
+    """What is wrong, without lists that are called too short only because what is in them is wrong."""
+    items = error.errors()
+    within = {item["loc"][:depth] for item in items for depth in range(len(item["loc"]))}
+    return [item for item in items if item["type"] != "too_short" or item["loc"] not in within]
 
 
 def _explain(item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"]) or "(whole)"
     if item["type"] == "extra_forbidden":
         return f"  {place}: there is no such key. Check its spelling."
+    if item["type"] == "union_tag_invalid":  # its own message lists what the code calls tags
+        known = re.findall("'([^']+)'", item["ctx"]["expected_tags"])
+        return f"  {place}: {not_known('kind', item['ctx']['tag'], known)}"
     seen = item.get("input")
     shown = "" if isinstance(seen, Mapping) or seen is None else f" (seen: {str(seen)[:80]!r})"
     return f"  {place}: {item['msg'].removeprefix('Value error, ')}{shown}"
@@ -110,7 +125,7 @@ def read_yaml(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"{path} cannot be read: {cause_of(error)}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(raw, dict):
@@ -125,7 +140,9 @@ def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals or not key:
-            raise ConfigError(f"--set takes key=value, for example recipe.steps=100, not {change!r}.")
+            raise ConfigError(
+                f"--set takes key=value, with dots between the keys of a path (--help has an example), not {change!r}."
+            )
         try:
             raw = with_value(raw, key.strip(), yaml.safe_load(text))
         except yaml.YAMLError as error:

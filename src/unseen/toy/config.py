@@ -7,12 +7,14 @@ its experiments hold functions and patterns in place of photographs and rain, an
 import hashlib
 import itertools
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from unseen.errors import ConfigError, UnseenError
+from unseen.experiment import Experiment
 from unseen.ranges import Frozen, Parameter, Range
 from unseen.study.study import apply_changes, checked, read_yaml, with_value
 
@@ -158,6 +160,16 @@ class Toy(Frozen):
                 raw = with_value(raw, key, value)
             found.append(checked(ToyExperiment, raw, f"a cell of {self.name} ({', '.join(map(str, values))})"))
         return found
+
+
+def is_toy(raw: Mapping[str, Any]) -> bool:
+    """Whether what stands in a YAML file is a toy, not a study of images: it names what only a toy has."""
+    keys = [key for part in ("base", "axes") if isinstance(raw.get(part), Mapping) for key in raw[part]]
+    return any(str(key).partition(".")[0] in _OWN for key in keys)
+
+
+_OWN = ToyExperiment.model_fields.keys() - Experiment.model_fields.keys()
+"""The keys of an experiment that only a toy's has."""
 
 
 def load_toy(path: str | Path | None = None, changes: tuple[str, ...] | list[str] = ()) -> Toy:

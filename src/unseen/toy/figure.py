@@ -279,8 +279,9 @@ def draw_toy(found: Planes) -> bytes:
 
 def _subtitle(found: Planes) -> str:
     networks = len(found.patterns) * len(found.frequencies)
+    seeds = "one seed" if len(found.seeds) == 1 else f"{len(found.seeds)} seeds"
     return (
-        f"{networks} small networks, {len(found.seeds)} seeds each. Every network is trained on one family of "
+        f"{networks} small networks, {seeds} each. Every network is trained on one family of "
         "functions under one family of noise, and tested on noise that it has never seen.\n"
         f"{_start(found.starts[0])} Thick line: half of unseen noise is removed (thin: single seeds). Dots: function "
         "and noise are as complex."

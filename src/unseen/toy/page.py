@@ -67,9 +67,10 @@ def _svg(plot: figures.Plot, size: tuple[float, float]) -> str:
 
 
 def _line(cell: Cell) -> list[str]:
-    interval = f"{cell.low:.3f} to {cell.high:.3f}" if cell.low == cell.low else "-"
+    known = cell.low == cell.low  # one seed has no interval
+    learned, interval = (cell.learned, f"{cell.low:.3f} to {cell.high:.3f}") if known else ("-", "-")
     values = (cell.removed_seen, cell.lost, cell.lost_unseen, cell.lost_foreign, *cell.by_noise)
     return [
-        str(cell.freedom), str(cell.patterns), cell.learned, f"{cell.removed:.3f}", interval, f"{cell.closed:.3f}",
+        str(cell.freedom), str(cell.patterns), learned, f"{cell.removed:.3f}", interval, f"{cell.closed:.3f}",
         *(f"{value:.3f}" for value in values),
     ]  # fmt: skip

@@ -224,20 +224,42 @@ class Planes:
 def verdict(found: Planes) -> list[str]:
     """What the planes show, in sentences computed from their cells; the first says it all."""
     start = found.starts[0]
+    if len(found.seeds) == 1:
+        return [_one_seed(found, start), _price(found, start), *_others(found)]
     return [_regimes(found, start), _border(found, start), _price(found, start), *_others(found)]
+
+
+def _one_seed(found: Planes, start: float) -> str:
+    cells = found.flat(start)
+    return (
+        "One seed gives no interval, so of no cell it is said which of the two the network learned: give axes.seed two "
+        f"values or more. In this one, more than half of noise that it has never seen is removed in {_more(cells)} of "
+        f"{len(cells)} cells. {_corners(found, start)} The closed form of a linear network is "
+        f"{found.apart(start):.3f} away in the mean over the cells."
+    )
+
+
+def _more(cells: list[Cell]) -> int:
+    return sum(cell.removed > HALF for cell in cells)
+
+
+def _corners(found: Planes, start: float) -> str:
+    top, bottom = (found.cells[start][y][x] for y, x in found.corners())
+    return (
+        f"The simplest function under the most complex noise: {100 * top.removed:.0f} % of unseen noise is removed; "
+        f"the most complex function under the simplest noise: {100 * bottom.removed:.0f} %, though of the noise that "
+        f"it was trained on, {100 * bottom.removed_seen:.0f} %."
+    )
 
 
 def _regimes(found: Planes, start: float) -> str:
     total = found.tally(start)
-    top, bottom = (found.cells[start][y][x] for y, x in found.corners())
     both = total.function > 0 and total.noise > 0
     head = "The plane has both regimes" if both else "The plane does not have both regimes"
     return (
         f"{head}: in {total.function} of {total.cells} cells the network learned the function (more than half of noise "
         f"that it has never seen is removed), in {total.noise} it learned the noise, and in {total.border} the "
-        f"{len(found.seeds)} seeds do not tell. The simplest function under the most complex noise: "
-        f"{100 * top.removed:.0f} % of unseen noise is removed; the most complex function under the simplest noise: "
-        f"{100 * bottom.removed:.0f} %, though of the noise that it was trained on, {100 * bottom.removed_seen:.0f} %."
+        f"{len(found.seeds)} seeds do not tell. {_corners(found, start)}"
     )
 
 
@@ -269,10 +291,12 @@ def _others(found: Planes) -> list[str]:
     for start in found.starts[1:]:
         total = found.tally(start)
         top, bottom = (found.cells[start][y][x] for y, x in found.corners())
+        learned = f"the function in {total.function} of {total.cells} cells, the noise in {total.noise}"
+        if len(found.seeds) == 1:
+            learned = f"more than half removed in {_more(found.flat(start))} of {total.cells} cells"
         said.append(
-            f"{describe(start).capitalize()}: the function in {total.function} of {total.cells} cells, the noise in "
-            f"{total.noise}; the same two corners remove {100 * top.removed:.0f} % and {100 * bottom.removed:.0f} % of "
-            f"unseen noise (closed form: {found.apart(start):.3f} away)."
+            f"{describe(start).capitalize()}: {learned}; the same two corners remove {100 * top.removed:.0f} % and "
+            f"{100 * bottom.removed:.0f} % of unseen noise (closed form: {found.apart(start):.3f} away)."
         )
     return said
 
