@@ -87,7 +87,12 @@ def signed(value: float, decimals: int) -> str:
 
 
 def ordinary(reference: Setting) -> str:
-    return f"ordinary training ({reference.label})"
+    return "ordinary training" if reference.label == "ordinary" else f"ordinary training ({reference.label})"
+
+
+def called_ordinary(reference: Setting) -> str:
+    """The same as a label."""
+    return "ordinary training" if reference.label == "ordinary" else f"{reference.label} (ordinary training)"
 
 
 def compare(tables: Tables, series: str) -> Comparison | None:

@@ -21,7 +21,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from unseen.report.answer import BLIND as BLIND_BELOW
-from unseen.report.tables import MEAN, Estimate, Setting, Tables, axis_title
+from unseen.report.answer import called_ordinary
+from unseen.report.tables import MEAN, WITH_MASK, WITHOUT_MASK, Estimate, Setting, Tables, axis_title
 from unseen.rows import BANDS, QUANTITIES, display
 
 INK, MUTED, LINE, SEEN, BLIND = "#1c2024", "#68727b", "#dde1e4", "#0072b2", "#b4540a"
@@ -175,10 +176,7 @@ def setting_pens(tables: Tables, series: str) -> dict[str, Pen]:
         shade = round(place * (_RAMP - 1) / max(len(others) - 1, 1)) if len(others) > 1 else 4
         turn = place % len(_MARKERS)
         pens[setting.name] = Pen(setting.label, _RAMP_LIGHT[shade], 1.6, _DASHES[place % 4], _MARKERS[turn])
-    return {
-        s.name: Pen(f"{s.label} (ordinary training)", INK, 2.6, (), "o") if s.is_reference else pens[s.name]
-        for s in part
-    }
+    return {s.name: Pen(called_ordinary(s), INK, 2.6, (), "o") if s.is_reference else pens[s.name] for s in part}
 
 
 @dataclass(frozen=True)
@@ -229,7 +227,10 @@ def curves(tables: Tables, series: str) -> list[Plot]:
     settings = [s for s in tables.within(series) if s.finished]
     if not settings:
         return []
-    plots = [_curve_plot(tables, settings, quantity) for quantity in ("psnr_rgb", *tables.told_apart(MEAN))]
+    known = {quantity for suite in (*tables.seen, *tables.unseen) for quantity in tables.told_apart(suite)}
+    wanted = WITHOUT_MASK if MEAN in tables.maskless else WITH_MASK  # of draws also where real pairs have none
+    plots = [_curve_plot(tables, settings, "psnr_rgb")]
+    plots += [_curve_plot(tables, settings, quantity) for quantity in wanted if quantity in known]
     if tables.seen and tables.unseen:
         plots.append(_trade_plot(tables, series, settings))
     return plots
@@ -540,7 +541,8 @@ def sheet(plots: Sequence[Plot], pens: Sequence[Pen], columns: int = 3) -> bytes
     columns = min(columns, len(plots))
     lines = math.ceil(len(plots) / columns)
     with matplotlib.rc_context(STYLE):
-        wide, high, head = 4.4, 3.3, 0.45
+        across = min(len(pens), 2 * columns + 1)
+        wide, high, head = 4.4, 3.3, 0.05 + 0.2 * max(2, math.ceil(len(pens) / max(across, 1)))
         figure = Figure(figsize=(wide * columns, high * lines + head))
         tall = high / (high * lines + head)
         for place, plot in enumerate(plots):
@@ -553,7 +555,7 @@ def sheet(plots: Sequence[Plot], pens: Sequence[Pen], columns: int = 3) -> bytes
             axes.text(0, 1.02, plot.note, transform=axes.transAxes, fontsize=8.5, color=MUTED, va="bottom")
         handles = [Line2D([], [], label=pen.label, **pen.style()) for pen in pens]
         if handles:
-            figure.legend(handles=handles, loc="upper left", ncols=min(len(handles), 2 * columns + 1), frameon=False)
+            figure.legend(handles=handles, loc="upper left", ncols=across, frameon=False)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     return buffer.getvalue()
