@@ -108,40 +108,28 @@ class Quantity:
     pooled: Callable[[Sums], Array] | None = None
 
 
-def _of_band(band: str, words: str) -> tuple[Quantity, ...]:
-    return (
-        Quantity(
-            name=f"retention_{band}",
-            title=f"retention, {words.removeprefix('details ')}",
-            unit="",
-            better="zero",
-            meaning=f"<f - B, O - B> / <O - B, O - B> in {words}: what was kept of the degradation there",
-            pooled=lambda s: _ratio(s[f"alignment_{band}"], s[f"degradation_{band}"]),
-        ),
-        Quantity(
-            name=f"error_{band}",
-            title=f"error, {words.removeprefix('details ')}",
-            unit="",
-            better="lower",
-            meaning=f"RMS of f - B in {words}: the squares of all bands add up to the MSE",
-            pooled=lambda s: _rms(s[f"error_{band}"], s["values"]),
-        ),
-        Quantity(
-            name=f"bias_{band}",
-            title=f"bias, {words.removeprefix('details ')}",
-            unit="",
-            better="lower",
-            meaning=f"RMS of the mean over draws of f - B in {words}: what was done to the content there",
-            pooled=lambda s: _rms(s[f"bias_{band}"], s["values"]),
-        ),
-        Quantity(
-            name=f"deviation_{band}",
-            title=f"deviation, {words.removeprefix('details ')}",
-            unit="",
-            better="lower",
-            meaning=f"standard deviation of f over draws in {words}: how much of the noise leaked through there",
-            pooled=lambda s: _rms(s[f"variance_{band}"], s["values"]),
-        ),
+def _of_band(band: str, words: str) -> Iterator[Quantity]:
+    """What is told apart in one octave."""
+
+    def rms(name: str, atom: str, meaning: str) -> Quantity:
+        def pooled(s: Sums) -> Array:
+            return _rms(s[f"{atom}_{band}"], s["values"])
+
+        return Quantity(f"{name}_{band}", f"{name}, {short}", "", "lower", meaning, pooled=pooled)
+
+    short = words.removeprefix("details ")
+    yield Quantity(
+        name=f"retention_{band}",
+        title=f"retention, {short}",
+        unit="",
+        better="zero",
+        meaning=f"<f - B, O - B> / <O - B, O - B> in {words}: what was kept of the degradation there",
+        pooled=lambda s: _ratio(s[f"alignment_{band}"], s[f"degradation_{band}"]),
+    )
+    yield rms("error", "error", f"RMS of f - B in {words}: the squares of all bands add up to the MSE")
+    yield rms("bias", "bias", f"RMS of the mean over draws of f - B in {words}: what was done to the content there")
+    yield rms(
+        "deviation", "variance", f"standard deviation of f over draws in {words}: how much noise leaked through there"
     )
 
 
