@@ -20,6 +20,7 @@ from unseen.degradations import Mixture, Rain, between, preset
 from unseen.errors import ConfigError, StudyError, TrainingError
 from unseen.experiment import Experiment
 from unseen.images import write_image
+from unseen.losses import Decoupled
 from unseen.ranges import Range
 from unseen.report.balance import html, importance, sentences, write_page
 
@@ -37,9 +38,12 @@ def test_what_is_held_out_lies_within_the_wide_and_outside_of_what_is_trained_on
     narrow, wide = preset("medium", 0.5), preset("wide", 0.5)
     inner, suites = held_out(narrow, wide)
     assert inner == between(narrow, wide, 0.6)
-    assert {"direction above", "direction below", "layers above", "veil above", "all beyond"} <= {
-        s.name for s in suites
-    }
+    names = [suite.name for suite in suites]
+    assert {"direction above", "direction below", "layers above", "veil above"} <= set(names)
+    assert len(set(names)) == len(names)
+    several = [name for name in names if " and " in name]
+    assert len(several) == 12 and all(name.count(" and ") == 2 for name in several)
+    assert held_out(narrow, wide)[1] == suites
     for suite in suites:
         assert suite.degradation is not None
         assert suite.degradation.outside(inner), suite.name
@@ -75,7 +79,7 @@ def test_bounds_that_leave_nothing_to_search_are_refused(narrow: str, wide: str,
 
 
 def test_a_trial_is_the_experiment_with_its_dials_turned() -> None:
-    params = Params(count=4, widening=0.5, narrow=0.25, until=0.5, removal=2.0, clean=0.1)
+    params = Params(count=4, widening=0.5, narrow=0.25, until=0.5, removal=2.0, power=0.5, clean=0.1)
     trial, chosen = space().trial(params), space().chosen(params)
     assert (trial.recipe.steps, trial.recipe.snapshots, chosen.recipe.steps) == (6, (3,), 12)
     assert (trial.backgrounds.count, trial.backgrounds.validation, chosen.backgrounds.validation) == (4, 3, None)
@@ -83,7 +87,8 @@ def test_a_trial_is_the_experiment_with_its_dials_turned() -> None:
     widened = trial.degradation.parts[1]
     assert isinstance(widened, Rain) and widened.direction == Range(low=-42, high=42)
     assert trial.schedules is not None and trial.schedules.degradation is not None
-    assert trial.clean == 0.1 and trial.recipe.loss.kind == "Decoupled"
+    assert trial.clean == 0.1 and trial.recipe.loss == Decoupled(removal=2, power=0.5)
+    assert space().trial(Params(removal=2.0)).recipe.loss == Decoupled(removal=2)
     plain = space().chosen(ORDINARY)
     assert plain.canonical() == space().experiment.canonical()
 
@@ -96,10 +101,11 @@ def test_the_judge_sees_no_image_that_trials_are_trained_on() -> None:
 
 def test_what_is_lost_counts_twice_beyond_what_is_allowed() -> None:
     ordinary = {"narrow": 30.0, "a": 20.0, "b": 24.0}
-    assert worth(ordinary, ordinary, 0.5) == 0
-    assert worth({"narrow": 30.0, "a": 22.0, "b": 25.0}, ordinary, 0.5) == pytest.approx(1.5)
-    assert worth({"narrow": 29.0, "a": 22.0, "b": 25.0}, ordinary, 0.5) == pytest.approx(0.5)
-    assert worth({"narrow": 30.0, "a": 23.0, "b": 23.0}, ordinary, 0.5) == pytest.approx(0.5)
+    within = space(allowed=0.5, worse=1.0)
+    assert worth(ordinary, ordinary, within) == 0
+    assert worth({"narrow": 30.0, "a": 22.0, "b": 25.0}, ordinary, within) == pytest.approx(1.5)
+    assert worth({"narrow": 29.0, "a": 22.0, "b": 25.0}, ordinary, within) == pytest.approx(0.5)
+    assert worth({"narrow": 30.0, "a": 23.0, "b": 22.5}, ordinary, within) == pytest.approx(0.25)
 
 
 def test_the_guess_is_best_where_both_sides_are_level() -> None:

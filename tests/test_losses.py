@@ -99,11 +99,28 @@ def test_decoupled_counts_each_side_of_the_mask_by_its_weight() -> None:
     assert Decoupled(removal=3, reconstruction=0.5)(restored, batch).item() == pytest.approx(3 * inside + 0.5 * outside)
 
 
+def test_with_a_power_small_errors_count_for_more() -> None:
+    _, batch = made()
+    clean = batch.clean[:2]
+    two = Batch(clean, clean, batch.layer[:2], batch.mask[:2])
+    errors = torch.tensor([0.016, 0.256])[:, None, None, None]
+    restored = (clean + errors).requires_grad_()
+    loss = Decoupled(power=0.5)(restored, two)
+    assert loss.item() == pytest.approx((math.sqrt(0.017) + math.sqrt(0.257)) / 2, rel=1e-4)
+    faint, strong = torch.autograd.grad(loss, restored)[0].abs().flatten(1).sum(1)
+    assert (faint / strong).item() == pytest.approx(math.sqrt(0.257 / 0.017), rel=1e-3)
+    flat = Decoupled(removal=2, power=1)(restored, two)
+    assert flat.item() == pytest.approx(Decoupled(removal=2)(restored, two).item() + 1e-3, rel=1e-4)
+    still = clean.clone().requires_grad_()  # no error at all: the slope is finite
+    assert torch.autograd.grad(Decoupled(power=0.3)(still, two), still)[0].isfinite().all()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"kind": "Charbonnier", "epsilon": 0},
         {"kind": "Decoupled", "removal": -1},
+        {"kind": "Decoupled", "power": 0},
         {"kind": "PSNR", "epsilon": 0},
         {"kind": "L2"},
         {"epsilon": 1},

@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from torch import nn
 
 from unseen.errors import CheckpointError, cause_of, check_readable
 from unseen.experiment import Experiment
+from unseen.files import whole
 from unseen.networks.abstention import Abstaining
 from unseen.types import Images, Restorer
 
@@ -26,23 +26,19 @@ FORMAT = "unseen-1"
 
 
 def replace_with(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole: to a temporary name beside it, then rename. Nothing half-written is ever seen."""
-    temporary: Path | None = None
+    """Write a file whole: to a temporary name beside it, then rename. Nothing half-written is ever seen.
+
+    What `write` and the system say against it is a CheckpointError.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
-            temporary = Path(handle.name)
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with whole(path) as temporary:
+            write(temporary)
+            os.chmod(temporary, 0o644)  # some libraries write for nobody else
     except (OSError, SafetensorError, RuntimeError) as error:  # a full disk is a RuntimeError to torch.save
         cause = (
             cause_of(error) if isinstance(error, OSError) else f"{error}. Free some space, or choose another folder."
         )
         raise CheckpointError(f"{path} could not be written: {cause}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def save_network(

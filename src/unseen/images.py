@@ -5,12 +5,11 @@ Arrays here are uint8, (h, w, 3), RGB, sRGB-encoded; everywhere else images are 
 
 import hashlib
 import os
-import secrets
 import stat
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unseen.errors import ConfigError, DataError, ImageError, cause_of
+from unseen.files import whole
 
 Bytes = NDArray[np.uint8]
 """(h, w, 3), RGB, sRGB-encoded."""
@@ -150,19 +150,13 @@ def write_image(path: str | Path, image: NDArray[Any]) -> None:
         raise ImageError(f"Cannot write {path}: unknown suffix '{path.suffix}'. Use one of {', '.join(_WRITE)}.")
     file_format, options = _WRITE[path.suffix.lower()]
     picture = Image.fromarray(_as_bytes(image, path))
-    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
+        with whole(path) as temporary, temporary.open("xb") as file:
             picture.save(file, file_format, **options)
-        os.replace(temporary, path)
     except OSError as error:
         raise ImageError(f"Cannot write {path}: {cause_of(error)}") from error
     except ValueError as error:
         raise ImageError(f"Cannot write {path} as {file_format}: {error}.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def find_images(folder: str | Path, recursive: bool = True) -> list[Path]:

@@ -15,6 +15,9 @@ from unseen.priors import DiffusionL1, PriorL1
 from unseen.ranges import Frozen, one_of
 from unseen.types import Batch, Images
 
+FLOOR = 1e-3
+"""Of an image's error where a power is taken of it, whose slope has no end at 0."""
+
 
 class L1(Frozen):
     """Mean of |restored - clean|."""
@@ -56,15 +59,22 @@ class Decoupled(Frozen):
     """L1 with weights of its own where the degradation is (`removal`) and where it is not (`reconstruction`).
 
     Mean over all pixels of (removal * M + reconstruction * (1 - M)) |restored - clean|; at 1 and 1 it is L1.
+
+    With a `power` it is the mean over images of (that of the image + 0.001)^power: below 1, images with a small error,
+    faint degradations among them, count for more than their share (towards 0, as in `PSNR`, all count the same).
     """
 
     kind: Literal["Decoupled"] = "Decoupled"
     removal: float = Field(default=1.0, ge=0)
     reconstruction: float = Field(default=1.0, ge=0)
+    power: float | None = Field(default=None, gt=0, le=1)
 
     def __call__(self, restored: Images, batch: Batch) -> Float[Tensor, ""]:
         weight = self.reconstruction + (self.removal - self.reconstruction) * batch.mask
-        return (weight * (restored - batch.clean).abs()).mean()
+        error = weight * (restored - batch.clean).abs()
+        if self.power is None:
+            return error.mean()
+        return (error.flatten(1).mean(1) + FLOOR).pow(self.power).mean()
 
 
 ALL = (L1, Charbonnier, PSNR, Decoupled, PriorL1, DiffusionL1)

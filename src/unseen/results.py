@@ -11,7 +11,6 @@ that is undefined is `null`, and an infinite PSNR is `"inf"`.
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
@@ -34,6 +33,7 @@ from pydantic import (
 
 from unseen import rows
 from unseen.errors import DataError, cause_of, writing
+from unseen.files import whole
 
 FORMAT = "unseen-result-1"
 
@@ -364,14 +364,8 @@ def write_result(result: Result, path: Path | str) -> None:
     """Write JSON whole, by rename: where the file is, it is complete. Makes the folder if need be."""
     path = Path(path)
     content = _encoded(result)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            partial.write_bytes(content)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with writing(path), whole(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def read_result(path: Path | str) -> Result:

@@ -15,7 +15,6 @@ This file stays whole because rows, quantities and what is averaged over what ar
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from unseen.errors import ConfigError, DataError
+from unseen.files import whole
 
 COLUMNS = ("experiment", "step", "suite", "image", "metric", "value")
 
@@ -319,13 +319,8 @@ def write_rows(rows: pd.DataFrame, path: Path | str) -> None:
     """Write Parquet whole, by rename: where the file is present, it is complete. Makes the folder if need be."""
     path = Path(path)
     rows = _validated(rows, f"The frame for {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        rows.to_parquet(partial, index=False)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as temporary:
+        rows.to_parquet(temporary, index=False)
 
 
 def read_rows(path: Path | str) -> pd.DataFrame:

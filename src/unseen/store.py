@@ -4,12 +4,9 @@ A patch is then a slice, however many images there are and whether or not they f
 """
 
 import math
-import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -17,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unseen.errors import DataError, cause_of
+from unseen.files import whole
 
 Item = TypeVar("Item")
 
@@ -101,25 +99,20 @@ def _reflected(length: int, side: int, place: float) -> NDArray[np.intp]:
 def _mapped(path: Path, size: int, arrays: Iterator[Array]) -> Array:
     """The arrays in a file, mapped. Written once, under another name, then renamed: a file that is there is whole."""
     if not (path.is_file() and path.stat().st_size == size):
-        temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(path.parent).free
-            if free < size:
-                raise DataError(
-                    f"The decoded images take {size / 1e9:.1f} GB, but {path.parent} has {free / 1e9:.1f} GB free. "
-                    "Free some space, choose another cache folder, or use fewer images."
-                )
-            with temporary.open("xb") as file:
-                _write(file, arrays)
-            os.replace(temporary, path)
+            with whole(path) as temporary:
+                free = shutil.disk_usage(path.parent).free
+                if free < size:
+                    raise DataError(
+                        f"The decoded images take {size / 1e9:.1f} GB, but {path.parent} has {free / 1e9:.1f} GB free. "
+                        "Free some space, choose another cache folder, or use fewer images."
+                    )
+                with temporary.open("xb") as file:
+                    _write(file, arrays)
         except OSError as error:
             raise DataError(
                 f"Cannot write the decoded images ({size / 1e9:.1f} GB) to {path.parent}: {cause_of(error)}"
             ) from error
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
     return np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
 
 

@@ -36,9 +36,9 @@ PENALTY = 2.0
 
 STARTERS = (
     ORDINARY,
-    Params(widening=1.0),
-    Params(widening=1.0, narrow=0.3, until=0.5),
-    Params(widening=0.5, removal=2.0),
+    Params(widening=1.0, narrow=0.4, power=0.5),
+    Params(widening=1.0, narrow=0.2, until=0.5, removal=2.0),
+    Params(widening=0.5, narrow=0.4, removal=2.0, power=0.5),
 )
 """What is tried first, ordinary training at the head: everything is measured against it."""
 
@@ -259,9 +259,11 @@ def _judged(found: Any) -> int:
 
 def _dials(space: Space) -> dict[str, tuple[float, float]]:
     """The dials that have bounds, and those bounds. A mask that covers the whole image leaves nothing to weigh."""
-    dials = {dial: getattr(space, dial) for dial in ("widening", "narrow", "until", "removal", "clean")}
+    dials = {dial: getattr(space, dial) for dial in ("widening", "narrow", "until", "removal", "power", "clean")}
     if space.experiment.degradation.family != "rain" or space.experiment.recipe.loss.kind != "L1":
         dials["removal"] = None
+    if space.experiment.recipe.loss.kind != "L1":
+        dials["power"] = None
     return {dial: bounds for dial, bounds in dials.items() if bounds is not None}
 
 
@@ -348,7 +350,7 @@ class _Run:
         psnr = self._psnr(folder, step, path)
         self.trial.set_user_attr("psnr", psnr)
         self.trial.set_user_attr("step", step)
-        return worth(psnr, psnr if self.ordinary else self._ordinary(step), self.space.allowed)
+        return worth(psnr, psnr if self.ordinary else self._ordinary(step), self.space)
 
     def _ordinary(self, step: int) -> dict[str, float]:
         """What ordinary training had at that step: the first trial, which another process may still be at."""
@@ -380,14 +382,14 @@ class _Run:
         return found
 
 
-def worth(mine: Mapping[str, float], ordinary: Mapping[str, float], allowed: float) -> float:
+def worth(mine: Mapping[str, float], ordinary: Mapping[str, float], space: Space) -> float:
     """dB: the mean over pseudo-unseen suites of what is won over ordinary training, less twice what is lost beyond
-    `allowed` on the narrow degradation, and, on average, on each of those suites."""
+    what the space allows on the narrow degradation, and, on average, on each of those suites."""
     won = {suite: mine[suite] - ordinary[suite] for suite in mine}
     unseen = [value for suite, value in won.items() if suite != _NARROW]
-    lost = [max(0.0, -value - allowed) for value in unseen]
+    lost = [max(0.0, -value - space.worse) for value in unseen]
     mean = sum(unseen) / len(unseen)
-    return mean - PENALTY * (max(0.0, -won[_NARROW] - allowed) + sum(lost) / len(lost))
+    return mean - PENALTY * (max(0.0, -won[_NARROW] - space.allowed) + sum(lost) / len(lost))
 
 
 def _known(path: Path) -> dict[str, dict[str, float]]:

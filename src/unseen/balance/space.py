@@ -8,6 +8,7 @@ comes out then widens, just as far, towards all of `wide`.
 import math
 from typing import Any, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from unseen.backgrounds import BackgroundsConfig, available
@@ -24,13 +25,18 @@ GAP = 0.05
 """Share of what is held out that is left free beside what is trained on, so that the two do not touch."""
 
 
+SEVERAL, TOGETHER = 12, 3
+"""Suites that lie beyond in several factors: how many suites, and in how many factors."""
+
+
 class Params(Frozen):
     """A point of the space: the complexity of content (`count`, `clean`, `weights`) and of the degradation.
 
     `count` of backgrounds (None: as many as ordinary training has). `widening`: how far the degradation goes from
     narrow (0) to wide (1). `narrow`: the share of samples that meet the narrow one all the same. `until`: the share of
     steps over which it widens (0: wide from the first step). `removal`: weight of the loss where the degradation is,
-    against 1 elsewhere. `clean`: the share of samples left clean. `weights` of the parts of a mixture of backgrounds.
+    against 1 elsewhere. `power` of each image's loss: below 1, faint degradations count for more. `clean`: the share of
+    samples left clean. `weights` of the parts of a mixture of backgrounds.
     """
 
     count: int | None = None
@@ -38,6 +44,7 @@ class Params(Frozen):
     narrow: float = Field(default=0.0, ge=0, lt=1)
     until: float = Field(default=0.0, ge=0, le=1)
     removal: float = Field(default=1.0, gt=0)
+    power: float = Field(default=1.0, gt=0, le=1)
     clean: float = Field(default=0.0, ge=0, lt=1)
     weights: tuple[float, ...] | None = None
 
@@ -52,8 +59,9 @@ class Space(Frozen):
     `experiment` is ordinary training: what is varied, and compared with. `wide` is the widest degradation that may be
     trained on: test suites outside of it stay unseen. `steps` of a trial; `rungs` are shares of them at which a poor
     trial may end early. `validation` images are kept from training to judge on, at most `images`, cut to `crop`.
-    `allowed`: dB that may be lost, on what ordinary training has seen and on any pseudo-unseen suite, before it counts
-    against a trial, twice. The other fields are (lowest, highest) of a parameter, None where it stays as it is.
+    `allowed`: dB that may be lost on what ordinary training has seen before it counts against a trial, twice; `worse`:
+    the same of any pseudo-unseen suite. The other fields are (lowest, highest) of a parameter, None where it stays as
+    it is.
     """
 
     experiment: Experiment
@@ -64,11 +72,13 @@ class Space(Frozen):
     images: int = Field(default=16, ge=1)
     crop: int = Field(default=128, ge=16)
     allowed: float = Field(default=0.5, ge=0)
+    worse: float = Field(default=1.0, ge=0)
     least: int = Field(default=8, ge=1)
     widening: tuple[float, float] | None = (0.0, 1.0)
     narrow: tuple[float, float] | None = (0.0, 0.6)
     until: tuple[float, float] | None = (0.0, 0.9)
-    removal: tuple[float, float] | None = (0.5, 4.0)
+    removal: tuple[float, float] | None = (0.5, 6.0)
+    power: tuple[float, float] | None = (0.25, 1.0)
     clean: tuple[float, float] | None = (0.0, 0.2)
 
     @model_validator(mode="after")
@@ -149,16 +159,18 @@ def with_params(base: Experiment, params: Params, wide: Degradation) -> Experime
         raw["schedules"] = {"degradation": {"start": narrow.model_dump(), "until": params.until}}
     if params.clean > 0:
         raw["clean"] = params.clean
-    if params.removal != 1:
-        raw["recipe"]["loss"] = {"kind": "Decoupled", "removal": params.removal}
+    if params.removal != 1 or params.power != 1:
+        power = {"power": params.power} if params.power != 1 else {}
+        raw["recipe"]["loss"] = {"kind": "Decoupled", "removal": params.removal, **power}
     return Experiment.model_validate(raw)
 
 
 def held_out(narrow: Degradation, wide: Degradation) -> tuple[Degradation, tuple[Suite, ...]]:
     """What trials may widen to, and suites outside of that: pseudo-unseen, because all of it lies within `wide`.
 
-    Between two of a kind, the outer part of every range that is wider, one at a time (the ends of it both), and all of
-    them at once. Of a mixture the second half of its parts. ConfigError where nothing is left to hold out.
+    Between two of a kind, the outer part of every range that is wider: one at a time (both ends of it), and then
+    `TOGETHER` of these at once, drawn `SEVERAL` times: what nobody has seen differs in more than one thing. Of a
+    mixture the second half of its parts. ConfigError where nothing is left to hold out.
     """
     if isinstance(wide, Mixture) and wide.mode == "one":
         parts = [part for part in wide.parts if part.outside(narrow)]
@@ -178,7 +190,7 @@ def held_out(narrow: Degradation, wide: Degradation) -> tuple[Degradation, tuple
         )
     inner = between(narrow, wide, KEPT)
     whole = type(narrow).whole
-    beyond: dict[str, Any] = {}
+    beyond: dict[str, dict[str, Any]] = {}
     suites = []
     for factor in narrow.factors:
         mine, most = getattr(inner, factor), getattr(wide, factor)
@@ -190,15 +202,32 @@ def held_out(narrow: Degradation, wide: Degradation) -> tuple[Degradation, tuple
         ):
             if values is not None:
                 suites.append(Suite(name=f"{factor} {side}", degradation=_only(narrow, {factor: values})))
-                beyond.setdefault(factor, values)
+                beyond.setdefault(factor, {})[side] = values
     if not suites:
         raise ConfigError(
             "There is nothing to search within: the wide degradation goes nowhere beyond the narrow one. Give a wider "
             "one with --within."
         )
-    if len(beyond) > 1:
-        suites.append(Suite(name="all beyond", degradation=_only(narrow, beyond)))
-    return inner, tuple(suites)
+    return inner, (*suites, *_together(narrow, beyond))
+
+
+def _together(narrow: Degradation, beyond: dict[str, dict[str, Any]]) -> list[Suite]:
+    """`SEVERAL` suites, no two alike, of `TOGETHER` factors that each lie beyond, at a side drawn by a fixed seed."""
+    rng = np.random.default_rng(0)
+    together = min(TOGETHER, len(beyond))
+    found: dict[str, Suite] = {}
+    for _ in range(10 * SEVERAL if together > 1 else 0):
+        places = sorted(rng.choice(len(beyond), together, replace=False))
+        changes, words = {}, []
+        for factor in (list(beyond)[place] for place in places):
+            side = list(beyond[factor])[rng.integers(len(beyond[factor]))]
+            changes[factor] = beyond[factor][side]
+            words.append(f"{factor} {side}")
+        name = " and ".join(words)
+        found.setdefault(name, Suite(name=name, degradation=_only(narrow, changes)))
+        if len(found) == SEVERAL:
+            break
+    return list(found.values())
 
 
 def _named(part: Degradation, place: int) -> str:

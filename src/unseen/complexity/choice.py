@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -19,6 +18,7 @@ from unseen.complexity.spectrum import spectral_slope
 from unseen.complexity.structural import structural
 from unseen.complexity.threads import one_thread
 from unseen.errors import ConfigError
+from unseen.files import whole
 from unseen.images import PEAK, Bytes
 from unseen.ranges import Frozen
 from unseen.store import user_cache
@@ -88,9 +88,6 @@ def measured_once(measure: ChoiceMeasure, images: Iterator[Bytes], name: str, ca
     for image in images:
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / PEAK
         found.append(_OF[measure](pixels).item())
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(json.dumps(found))
-        os.replace(partial, path)
+    with suppress(OSError), whole(path) as temporary:
+        temporary.write_text(json.dumps(found))
     return found

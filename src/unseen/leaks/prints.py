@@ -2,9 +2,7 @@
 
 import json
 import os
-import secrets
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from unseen.errors import DataError, cause_of, check_readable
+from unseen.files import whole
 from unseen.images import Bytes
 
 SIDE = 32
@@ -73,20 +72,15 @@ def save_fingerprints(path: str | Path, prints: Fingerprints) -> None:
     """Write a safetensors file, whole or not at all. Raises `DataError`."""
     path = Path(path)
     header = {"unseen": json.dumps({"format": FORMAT, "names": prints.names})}
-    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"values": prints.values, "sizes": prints.sizes}, temporary, metadata=header)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with whole(path) as temporary:
+            save_file({"values": prints.values, "sizes": prints.sizes}, temporary, metadata=header)
+            os.chmod(temporary, 0o644)
     except (OSError, SafetensorError) as error:
         cause = (
             cause_of(error) if isinstance(error, OSError) else f"{error}. Free some space, or choose another folder."
         )
         raise DataError(f"{path} could not be written: {cause}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def load_fingerprints(path: str | Path) -> Fingerprints:

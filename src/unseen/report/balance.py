@@ -19,6 +19,7 @@ DIALS = {
     "narrow": ("Share of narrow", "of the samples that meet the narrow degradation all the same"),
     "until": ("Widens until", "share of the steps over which it widens; 0: wide from the first"),
     "removal": ("Weight of removal", "of the loss where the degradation is, against 1 elsewhere"),
+    "power": ("Power of the loss", "of each image's: below 1, faint degradations count for more"),
     "clean": ("Share of clean", "of the samples that are not degraded"),
 }
 """Dials by their name: a title, and what they turn."""
@@ -72,6 +73,8 @@ def _in_words(trial: Trial, found: Balance) -> str:
         said.append(f"widening over the first {params['until']:.0%} of the steps")
     if abs(params.get("removal", 1.0) - 1) > 0.005:
         said.append(f"a weight of {params['removal']:.2f} on removal")
+    if abs(params.get("power", 1.0) - 1) > 0.005:
+        said.append(f"each image's loss to the power of {params['power']:.2f}")
     if params.get("clean", 0) > 0.005:
         said.append(f"{params['clean']:.0%} clean samples")
     return listed(said)

@@ -1,6 +1,5 @@
 """What all pages share: one look, everything escaped, nothing fetched, every file written whole."""
 
-import os
 import re
 from importlib import resources
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from unseen.files import whole
 from unseen.report import figures
 
 
@@ -44,9 +44,5 @@ def grid_markdown(heads: list[str], lines: list[list[str]], right: bool = False)
 
 def write(path: Path, content: bytes) -> None:
     """By rename: where the file is, it is whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as temporary:
+        temporary.write_bytes(content)

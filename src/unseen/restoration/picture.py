@@ -2,13 +2,11 @@
 
 import errno
 import io
-import os
-import secrets
 import struct
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
 from unseen.errors import ImageError, cause_of
+from unseen.files import whole
 from unseen.images import PEAK, deep_grey, opened_image, orientation_of, to_bytes, upright
 from unseen.restoration.png import read_chunks, write_png
 from unseen.restoration.tiff import own_tags, write_tiff
@@ -147,17 +146,12 @@ def write_picture(path: str | Path, picture: Picture) -> list[str]:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A hidden name beside `path`, renamed to it when all went well: the file appears whole or not at all."""
-    temporary = path.parent / f".{secrets.token_hex(8)}{path.suffix}"
+    """As `whole`; what the system says against it is an ImageError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
+        with whole(path) as temporary:
+            yield temporary
     except OSError as error:
         raise ImageError(f"Cannot write {path}: {cause_of(error)}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def is_full(error: BaseException) -> bool:

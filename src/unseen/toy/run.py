@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unseen.errors import DataError, TrainingError
+from unseen.files import whole
 from unseen.rows import COLUMNS, read_rows, write_rows
 from unseen.seeding import generator
 from unseen.toy import families, linear
@@ -332,6 +333,5 @@ def _known(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _write_examples(examples: pd.DataFrame, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    examples.to_parquet(partial, index=False)
-    partial.replace(path)
+    with whole(path) as temporary:
+        examples.to_parquet(temporary, index=False)
