@@ -3,13 +3,16 @@
     .venv/bin/python scripts/suite_table.py noise-methods
     .venv/bin/python scripts/suite_table.py background-count --axis backgrounds.count --seen seen --quantity residual
     .venv/bin/python scripts/suite_table.py blur-longer --seen motion motion-across --against ordinary
+    .venv/bin/python scripts/suite_table.py balance-rain --seen medium --mixed steep --against ordinary
 
 The mean over the seeds that are finished of one quantity (`unseen.rows.QUANTITIES`), by default PSNR in RGB, dB. The
-mean of unseen is over every suite but the seen ones and clean photographs, whatever a setting was trained on (the page
-of the study leaves out what any of its networks has met); beside it stands half its 95 % interval over seeds (t).
+mean of unseen is over every suite but the seen ones, clean photographs, and those named by `--mixed`, which some
+setting has met (the page of the study finds these by itself); beside it stands half its 95 % interval over seeds (t).
 
 `--against` compares with a setting instead, seed by seed where both are finished: the difference, and for PSNR what
-becomes of the generalization error (the mean MSE of the unseen suites). A difference is followed by half its interval.
+becomes of the generalization error (the mean MSE of the unseen suites), and how much of the generalization gap of that
+setting (its gain over the input on what is seen, less that on what is unseen) is won on the unseen. A difference is
+followed by half its interval.
 """
 
 import argparse
@@ -32,19 +35,20 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("results"))
     parser.add_argument("--axis", default="variant", help="a line for each of its values")
     parser.add_argument("--seen", nargs="+", default=["gaussian25"], help="the suites that ordinary training has seen")
+    parser.add_argument("--mixed", nargs="+", default=[], help="suites that some setting has met; they count for none")
     parser.add_argument("--quantity", default="psnr_rgb", choices=list(QUANTITIES), metavar="NAME")
     parser.add_argument("--against", help="compare with this setting, seed by seed")
     given = parser.parse_args()
     record = read_study(given.runs, given.study)
     if given.against is None:
-        print(table(record, given.axis, given.seen, given.quantity))
+        print(table(record, given.axis, given.seen, given.mixed, given.quantity))
     else:
-        print(differences(record, given.axis, given.seen, given.quantity, given.against))
+        print(differences(record, given.axis, given.seen, given.mixed, given.quantity, given.against))
 
 
-def table(record: StudyRecord, axis: str, seen: list[str], quantity: str) -> str:
+def table(record: StudyRecord, axis: str, seen: list[str], mixed: list[str], quantity: str) -> str:
     """The quantity itself, of every setting and of the baselines."""
-    suites, unseen = _suites(record, seen)
+    suites, unseen = _suites(record, seen, mixed)
     digits = 2 if "psnr" in quantity or "gain" in quantity else 3
     rows = []
     for setting, found in _settings(record, axis).items():
@@ -55,36 +59,43 @@ def table(record: StudyRecord, axis: str, seen: list[str], quantity: str) -> str
     for name in baselines.experiment.unique():
         values = baselines[baselines.experiment == name].set_index("suite").loc[suites, quantity]
         rows.append([name, "", _number(values.loc[unseen].mean(), digits), *(_number(each, digits) for each in values)])
-    return _markdown(["", "seeds", "mean of unseen", *_heads(suites, seen)], rows)
+    return _markdown(["", "seeds", "mean of unseen", *_heads(suites, seen, mixed)], rows)
 
 
-def differences(record: StudyRecord, axis: str, seen: list[str], quantity: str, against: str) -> str:
+def differences(record: StudyRecord, axis: str, seen: list[str], mixed: list[str], quantity: str, against: str) -> str:
     """Every other setting less `against`, over the seeds that both have."""
-    suites, unseen = _suites(record, seen)
+    suites, unseen = _suites(record, seen, mixed)
     settings = _settings(record, axis)
     if against not in settings:
         raise SystemExit(f"{against!r} is no finished setting; there are {', '.join(settings)}.")
     psnr, digits = "psnr" in quantity, 2 if "psnr" in quantity or "gain" in quantity else 3
     rows, base = [], settings.pop(against)
+    gained = quantity.replace("psnr", "gain")  # the gap is one of gains over the input
+    gaps = (
+        {s: each.loc[seen, gained].mean() - each.loc[unseen, gained].mean() for s, each in base.items()} if psnr else {}
+    )
     for setting, found in settings.items():
         seeds = [seed for seed in found if seed in base]
         if not seeds:
             continue
         change = pd.DataFrame({seed: found[seed][quantity] - base[seed][quantity] for seed in seeds})
         errors = [_error(found[seed], base[seed], unseen) for seed in seeds] if psnr else []
-        rows.append([setting, str(len(seeds)), _spread(change.loc[unseen].mean(), digits, signed=True),
-                     *([_percent(errors)] if psnr else []),
+        won = change.loc[unseen].mean()
+        closed = [won[seed] / gaps[seed] for seed in seeds] if psnr else []
+        rows.append([setting, str(len(seeds)), _spread(won, digits, signed=True),
+                     *([_percent(errors), _percent(closed)] if psnr else []),
                      *(_spread(change.T[suite], digits, signed=True) for suite in suites)])  # fmt: skip
-    return _markdown(["", "seeds", "mean of unseen", *(["error"] if psnr else []), *_heads(suites, seen)], rows)
+    heads = ["", "seeds", "mean of unseen", *(["error", "gap won"] if psnr else []), *_heads(suites, seen, mixed)]
+    return _markdown(heads, rows)
 
 
-def _suites(record: StudyRecord, seen: list[str]) -> tuple[list[str], list[str]]:
+def _suites(record: StudyRecord, seen: list[str], mixed: list[str]) -> tuple[list[str], list[str]]:
     suites = [suite.name for suite in record.suites]
-    if unknown := [name for name in seen if name not in suites]:
+    if unknown := [name for name in (*seen, *mixed) if name not in suites]:
         raise SystemExit(
             f"No suite is called {', '.join(unknown)}; there are {', '.join(suites)}. Name them with --seen."
         )
-    return suites, [name for name in suites if name not in (*seen, "clean")]
+    return suites, [name for name in suites if name not in (*seen, *mixed, "clean")]
 
 
 def _settings(record: StudyRecord, axis: str) -> dict[str, Found]:
@@ -131,8 +142,9 @@ def _number(value: float, digits: int, signed: bool = False) -> str:
     return (f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}") if np.isfinite(value) else ">100"
 
 
-def _heads(suites: list[str], seen: list[str]) -> list[str]:
-    return [f"**{suite}** (seen)" if suite in seen else suite for suite in suites]
+def _heads(suites: list[str], seen: list[str], mixed: list[str]) -> list[str]:
+    said = {**dict.fromkeys(seen, "**{}** (seen)"), **dict.fromkeys(mixed, "{} (mixed)")}
+    return [said.get(suite, "{}").format(suite) for suite in suites]
 
 
 def _markdown(heads: list[str], rows: list[list[str]]) -> str:

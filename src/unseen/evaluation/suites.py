@@ -16,7 +16,7 @@ from torch import Tensor
 from unseen.backgrounds import Backgrounds, BackgroundsConfig, expanded
 from unseen.degradations import AnyDegradation, Degradation, Rain, essence, families, mask_of, preset, preset_names
 from unseen.errors import ConfigError, not_known
-from unseen.evaluation.alignment import aligned
+from unseen.evaluation.alignment import LIMIT, aligned
 from unseen.images import PEAK
 from unseen.pair_folder import PairFolder, PairFolderConfig
 from unseen.ranges import Frozen
@@ -164,7 +164,7 @@ class PairSuite(Frozen):
         made = self.exported()
         said = [self.open().layout if made is None else f"{made.describe()}, exported"]
         said += [f"{self.border} border pixels left out"] if self.border else []
-        said += ["aligned before scoring"] if self.align else []
+        said += [f"aligned before scoring, which leaves out {LIMIT} more"] if self.align else []
         return "; ".join(said)
 
     def open(self) -> PairFolder:
