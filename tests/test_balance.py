@@ -150,6 +150,14 @@ def test_a_search_writes_an_experiment_and_goes_on_where_it_was(
     chosen = large.chosen(params_of(best, large))
     assert Experiment.model_validate(written).canonical() == chosen.canonical()
     assert read_balance(tmp_path / "search") == again
+    for path in (tmp_path / "runs").glob("*/balance-*.json"):
+        path.unlink()
+    other = (
+        tmp_path / "other"
+    )  # a search in another folder: trained before, and judged anew, at every step that others need
+    search(large, other, tmp_path / "runs", trials=1)
+    (judged,) = (tmp_path / "runs").glob("*/balance-*.json")
+    assert set(json.loads(judged.read_text())) == {"3", "6"}
     with pytest.raises(ConfigError, match="other bounds"):
         search(large.model_copy(update={"allowed": 1.0}), **here, trials=3)
 

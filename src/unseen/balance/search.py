@@ -334,6 +334,9 @@ class _Run:
         if self.pruned:
             self.tell(News(number, "pruned"))
             return None
+        if self.ordinary:  # others wait for these; a run that was there before was not watched, or by another judge
+            for step in experiment.recipe.snapshots:
+                self._psnr(trained.folder, step, trained.folder / training.SNAPSHOTS / f"{step}.safetensors")
         found = self._worth(trained.folder, steps, trained.checkpoint)
         self.tell(News(number, "done", value=found))
         return found
