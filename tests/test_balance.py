@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import yaml
 
-from unseen.backgrounds import BackgroundsConfig
+from unseen.backgrounds import Backgrounds, BackgroundsConfig
 from unseen.balance import search as searching
+from unseen.balance import trials
 from unseen.balance.predict import Prediction
 from unseen.balance.record import Balance, Trial, read_balance
-from unseen.balance.search import params_of, search, worth
+from unseen.balance.search import _as_point, _params, params_of, search
 from unseen.balance.space import ORDINARY, Params, Space, held_out
+from unseen.balance.trials import Sitting, worth
 from unseen.cli.balance import _wide, balance
 from unseen.degradations import Mixture, Rain, between, preset
 from unseen.errors import ConfigError, StudyError, TrainingError
@@ -23,6 +25,10 @@ from unseen.images import write_image
 from unseen.losses import Decoupled
 from unseen.ranges import Range
 from unseen.report.balance import html, importance, sentences, write_page
+from unseen.study.cells import Event
+from unseen.study.cores import cores
+from unseen.study.jobs import claimed
+from unseen.training import Interrupted, write_json
 
 GUESS = Prediction(content=2.0, degradation={"0": 1.0, "0.5": 1.5, "1": 2.5}, available=32)
 
@@ -121,7 +127,7 @@ def test_a_search_writes_an_experiment_and_goes_on_where_it_was(
 ) -> None:
     pytest.importorskip("optuna")
     monkeypatch.setattr(Prediction, "measure", lambda *_: GUESS)
-    monkeypatch.setattr(searching, "STARTERS", (ORDINARY, Params(widening=1.0)))
+    monkeypatch.setattr(searching, "STARTERS", (Params(widening=1.0),))
     monkeypatch.setenv("UNSEEN_CORES", str(tmp_path / "cores"))
     here = {"folder": tmp_path / "search", "runs": tmp_path / "runs"}
     for number in range(8):
@@ -152,34 +158,128 @@ def test_a_search_writes_an_experiment_and_goes_on_where_it_was(
     assert read_balance(tmp_path / "search") == again
     for path in (tmp_path / "runs").glob("*/balance-*.json"):
         path.unlink()
-    other = (
-        tmp_path / "other"
-    )  # a search in another folder: trained before, and judged anew, at every step that others need
-    search(large, other, tmp_path / "runs", trials=1)
-    (judged,) = (tmp_path / "runs").glob("*/balance-*.json")
-    assert set(json.loads(judged.read_text())) == {"3", "6"}
+    # Another search over runs that are there: judged at every step that other trials are compared at.
+    search(large, tmp_path / "other", tmp_path / "runs", trials=1)
+    judged = sorted((tmp_path / "runs").glob("*/balance-*.json"))
+    assert [path.stem.rpartition("-")[2] for path in judged] == ["3", "6"]
     with pytest.raises(ConfigError, match="other bounds"):
         search(large.model_copy(update={"allowed": 1.0}), **here, trials=3)
 
 
-def test_one_that_diverges_is_told_and_does_not_end_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("optuna")
+class Pretended:
+    """In place of training: what trials would come to, without any. `act` may do something else first."""
 
-    class Diverges(searching._Run):
-        def value(self) -> float | None:
-            if self.ordinary == broken:
-                raise TrainingError("The loss is nan by step 1.")
-            return 0.0
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cores: Path) -> None:
+        pytest.importorskip("optuna")
+        self.begun: list[Params] = []
+        self.act: Any = lambda params: None
+        monkeypatch.setattr(Prediction, "measure", lambda *_: GUESS)
+        monkeypatch.setenv("UNSEEN_CORES", str(cores))
+        monkeypatch.setattr(trials, "run_trial", self.run)
 
-    monkeypatch.setattr(Prediction, "measure", lambda *_: GUESS)
-    monkeypatch.setattr(searching, "_Run", Diverges)
-    broken = False
+    def run(self, sitting: Sitting, params: Params, label: str, tell: Any) -> None:
+        self.begun.append(params)
+        self.act(params)
+        folder, steps = sitting.folder(params), sitting.space.steps
+        psnr = {suite.name: 20 + params.widening - 0.1 * params.clean for suite in sitting.suites}
+        tell(Event(label, "train", 1, steps))
+        for step in (*sitting.space.trial(params).recipe.snapshots, steps):
+            write_json(sitting.file(folder, step), psnr)
+            if step < steps and tell(Event(label, "rung", step, steps)) is False:
+                return
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pretended:
+    return Pretended(monkeypatch, tmp_path / "cores")
+
+
+def test_one_that_diverges_is_told_and_does_not_end_the_search(tmp_path: Path, pretended: Pretended) -> None:
+    def diverge(params: Params) -> None:
+        if (params == ORDINARY) == broken:
+            raise TrainingError("The loss is nan by step 1.")
+
+    pretended.act, broken = diverge, False
     found = search(space(), tmp_path / "search", tmp_path / "runs", trials=3)
     assert [trial.state for trial in found.trials] == ["complete", "failed", "failed"]
     assert found.best is not None and found.best.ordinary
     broken = True
     with pytest.raises(TrainingError, match="nan"):
-        search(space(), tmp_path / "other", tmp_path / "runs", trials=3)
+        search(space(), tmp_path / "other", tmp_path / "others", trials=3)
+    broken = False  # what is mended, say more memory, is begun again with ordinary training
+    found = search(space(), tmp_path / "other", tmp_path / "others", trials=2)
+    assert found.trials[0].ordinary and found.trials[0].state == "complete"
+
+
+@pytest.mark.parametrize("where", [0, 2])
+def test_a_search_broken_off_goes_on_with_what_was_broken_off(tmp_path: Path, pretended: Pretended, where: int) -> None:
+    def interrupted(params: Params) -> None:
+        if len(pretended.begun) == where + 1:
+            raise Interrupted("Stopped.")
+
+    pretended.act = interrupted
+    with pytest.raises(Interrupted):
+        search(space(), tmp_path / "search", tmp_path / "runs", trials=5)
+    broken_off = pretended.begun[-1]
+    found = search(space(), tmp_path / "search", tmp_path / "runs", trials=5)
+    assert pretended.begun[where + 1] == broken_off
+    assert len(found.trials) == 5 and {trial.state for trial in found.trials} <= {"complete", "pruned"}
+    assert found.trials[0].ordinary and sum(trial.ordinary for trial in found.trials) == 1
+    points = [tuple(trial.params.items()) for trial in found.trials]
+    assert len(set(points)) == 5
+
+
+def test_a_search_that_goes_on_proposes_nothing_twice(tmp_path: Path, pretended: Pretended) -> None:
+    search(space(), tmp_path / "search", tmp_path / "runs", trials=6)
+    found = search(space(), tmp_path / "search", tmp_path / "runs", trials=9)
+    assert len({tuple(trial.params.items()) for trial in found.trials}) == len(found.trials) == 9
+    assert len(pretended.begun) == 9
+
+
+def test_a_poor_trial_ends_early(tmp_path: Path, pretended: Pretended, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "STARTERS", [Params(widening=eighths / 8) for eighths in (8, 7, 6, 1)])
+    told: list[Event] = []
+    found = search(space(), tmp_path / "search", tmp_path / "runs", trials=5, tell=told.append)
+    assert [trial.state for trial in found.trials] == ["complete"] * 4 + ["pruned"]
+    assert found.trials[-1].step == 3 and found.trials[-1].value == pytest.approx(0.125)
+    assert [event.message for event in told if event.kind == "ended"][-1] == "ended early"
+    assert [event.done for event in told if event.kind == "trials"] == [1, 2, 3, 4, 5]
+
+
+def test_a_folder_is_searched_in_by_one_process(tmp_path: Path, pretended: Pretended) -> None:
+    with claimed(tmp_path / "search" / ".search.lock"), pytest.raises(ConfigError, match="Another process searches"):
+        search(space(), tmp_path / "search", tmp_path / "runs", trials=2)
+
+
+def test_a_judge_that_has_changed_is_refused(tmp_path: Path, pretended: Pretended) -> None:
+    search(space(), tmp_path / "search", tmp_path / "runs", trials=2)
+    path = tmp_path / "search" / "bounds.json"
+    bounds = json.loads(path.read_text())
+    assert set(bounds["judged on"]) == {
+        "narrow",
+        *(suite.name for suite in held_out(preset("medium", 0.5), preset("wide", 0.5))[1]),
+    }
+    path.write_text(json.dumps({**bounds, "judge": "another"}))
+    with pytest.raises(ConfigError, match="judged otherwise"):
+        search(space(), tmp_path / "search", tmp_path / "runs", trials=2)
+    path.write_text("{")
+    with pytest.raises(StudyError, match="cannot be read"):
+        search(space(), tmp_path / "search", tmp_path / "runs", trials=2)
+
+
+def test_two_at_a_time_come_to_what_one_comes_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real training, in processes: the same trial is the same experiment with the same outcome."""
+    pytest.importorskip("optuna")
+    if len(cores()) < 2:
+        pytest.skip("one core")
+    monkeypatch.setattr(Prediction, "measure", lambda *_: GUESS)
+    monkeypatch.setenv("UNSEEN_CORES", str(tmp_path / "cores"))
+    small = space(validation=2)
+    one = search(small, tmp_path / "one", tmp_path / "runs-one", trials=4)
+    two = search(small, tmp_path / "two", tmp_path / "runs-two", trials=4, workers=2)
+    assert sorted(trial.experiment for trial in one.trials) == sorted(trial.experiment for trial in two.trials)
+    values = {trial.experiment: (trial.psnr, trial.value) for trial in one.trials}
+    assert {trial.experiment: (trial.psnr, trial.value) for trial in two.trials} == values
 
 
 def test_of_a_mixture_ordinary_training_keeps_its_own_weights() -> None:
@@ -187,12 +287,43 @@ def test_of_a_mixture_ordinary_training_keeps_its_own_weights() -> None:
     experiment = space().experiment.model_copy(update={"backgrounds": BackgroundsConfig.model_validate(raw)})
     mixed = space(least=1).model_copy(update={"experiment": experiment})
     assert mixed.fewest == 2
-    point = searching._as_point(ORDINARY, mixed)
-    assert searching._params(point, mixed) == ORDINARY
+    point = _as_point(ORDINARY, mixed)
+    assert _params(point, mixed) == ORDINARY
     assert mixed.trial(ORDINARY).backgrounds.weights == (3, 1)
-    other = searching._params({**point, "weight 0": 0.2, "weight 1": 0.6}, mixed)
+    starter = _params({**point, "widening": 0.5}, mixed)
+    assert starter.weights == pytest.approx((0.75, 0.25))
+    other = _params({**point, "weight 0": 0.2, "weight 1": 0.6}, mixed)
     assert other.weights == pytest.approx((0.25, 0.75))
     assert mixed.trial(other).backgrounds.weights == pytest.approx((0.25, 0.75))
+
+
+def test_no_part_of_a_mixture_is_asked_for_more_than_it_has(tmp_path: Path) -> None:
+    for folder, number in (("many", 12), ("few", 3)):
+        for name in range(number):
+            write_image(tmp_path / folder / f"{name}.png", np.full((40, 40, 3), 20 * name, np.uint8))
+    parts: list[dict[str, Any]] = [{"source": str(tmp_path / "many")}, {"source": str(tmp_path / "few")}]
+
+    def mixed(**changes: Any) -> Space:
+        raw = {"parts": parts, **changes}
+        experiment = space().experiment.model_copy(update={"backgrounds": BackgroundsConfig.model_validate(raw)})
+        return space(least=2, validation=8).model_copy(update={"experiment": experiment})
+
+    plain = mixed()  # four and one are kept for validation: 8 and 2 are left
+    assert (plain.available(), plain.fewest, plain.weights) == (10, 2, pytest.approx((1.0, 0.25)))
+    for weights in ((0.05, 0.95), (0.5, 0.5), (0.95, 0.05)):
+        for count in range(2, 11):
+            trial = plain.trial(Params(count=count, widening=0.5, weights=weights))
+            assert len(Backgrounds(trial.backgrounds)) <= count
+    assert len(Backgrounds(plain.judge().images)) == 5
+    parts = [{**part, "count": count} for part, count in zip(parts, (6, 2), strict=True)]
+    counted = mixed()
+    assert counted.available() == counted.fewest == 8
+    assert "count" not in _as_point(ORDINARY, counted)
+    parts = [
+        {"source": str(tmp_path / "many"), "unit": "patches", "patch": 16, "count": 4},
+        {"source": str(tmp_path / "few")},
+    ]
+    assert len(Backgrounds(mixed().judge().images)) > 1
 
 
 def found() -> Balance:

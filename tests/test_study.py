@@ -137,7 +137,7 @@ def test_what_is_wrong_in_a_study_is_named(
     ("text", "reason"),
     [
         ("name: [", "is not YAML"),
-        ("- a\n- b\n", "holds list, expected a mapping with keys such as name, base and axes"),
+        ("- a\n- b\n", "holds list, expected a mapping: keys, each with its value"),
         ("", "expected a mapping"),
         ("\x00", "is not YAML"),
     ],

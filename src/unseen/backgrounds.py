@@ -348,6 +348,21 @@ def available(config: BackgroundsConfig) -> int:
     return number if band is None else math.ceil(band.high * number) - math.floor(band.low * number)
 
 
+def at_most(config: BackgroundsConfig, count: int) -> int:
+    """The largest number up to `count` of which no part of a mixture is asked for more images than it has."""
+    sizes = [math.inf if _endless(part) else available(part) for part in config.parts or ()]
+    while any(
+        (part.count or 0) > size
+        for part, size in zip(_shared_out(config.model_copy(update={"count": count})), sizes, strict=True)
+    ):
+        count -= 1
+    return count
+
+
+def _endless(config: BackgroundsConfig) -> bool:
+    return config.unit == "patches" or config.source == "leaves"
+
+
 def _smoothed(patches: Float[Tensor, "b 3 h w"], sigma: float, margin: int) -> Float[Tensor, "b 3 inner inner"]:
     """A Gaussian of `sigma` pixels, cut off at three of them; the margin that it spoils is left out."""
     at = torch.arange(-margin, margin + 1, dtype=patches.dtype, device=patches.device)

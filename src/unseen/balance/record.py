@@ -19,6 +19,9 @@ from unseen.errors import StudyError
 
 FILE = "balance.json"
 
+LIGHTEST = 0.05
+"""The least weight of a part of a mixture of backgrounds, the heaviest being 1 at most."""
+
 
 @dataclass(frozen=True)
 class Trial:

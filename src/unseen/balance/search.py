@@ -1,66 +1,46 @@
 """The search: Optuna proposes, a trial is trained and judged on what was held out, poor ones end early.
 
-A trial is an experiment, trained in `runs/<id>` like the cell of a study: killed and started again, it goes on from its
-last saved state, and what has been judged is not judged again. Several processes may search in one folder at once.
+This process proposes and keeps the record; trials are jobs of the same pool that runs the cells of studies
+(`unseen.study.pool`), with its claims, its shared cores and its second chances. Killed and started again, a trial goes
+on from its last saved state, and what has been judged is not judged again.
 """
 
 import json
 import math
-import multiprocessing
-import signal
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
-import torch
 import yaml
 
 from unseen import training
-from unseen.backgrounds import Backgrounds
 from unseen.balance.predict import Prediction
-from unseen.balance.record import FILE, Balance, Trial, read_balance
+from unseen.balance.record import FILE, LIGHTEST, Balance, Trial, read_balance
 from unseen.balance.space import ORDINARY, Params, Space
-from unseen.checkpoints import load_checkpoint, replace_with, restorer
-from unseen.errors import ConfigError, StudyError, TrainingError, UnseenError
-from unseen.evaluation.evaluate import evaluate
+from unseen.balance.trials import NARROW, RUNG, Sitting, worth
+from unseen.checkpoints import replace_with
+from unseen.errors import ConfigError, StudyError, TrainingError
 from unseen.experiment import Experiment
-from unseen.rows import summarise
-from unseen.study.cores import Sharing, cores, share
-
-PENALTY = 2.0
-"""How much a dB that is lost beyond what is allowed counts against a dB that is won."""
+from unseen.study.cells import Event, Report
+from unseen.study.cores import Sharing
+from unseen.study.jobs import Board, Job, claimed
+from unseen.study.pool import run_board
 
 STARTERS = (
-    ORDINARY,
     Params(widening=1.0, narrow=0.4, power=0.5),
     Params(widening=1.0, narrow=0.2, until=0.5, removal=2.0),
     Params(widening=0.5, narrow=0.4, removal=2.0, power=0.5),
 )
-"""What is tried first, ordinary training at the head: everything is measured against it."""
+"""What is tried first, after ordinary training, against which everything is measured."""
+
+ENDED, TRIALS = "ended", "trials"
+"""Kinds of news beside those of a study: a trial has ended (`message`: how); so many trials of so many have."""
 
 _JOURNAL, _BOUNDS, _STUDY = "trials.journal", "bounds.json", "balance"
-_NARROW = "narrow"
-
-
-@dataclass(frozen=True)
-class News:
-    """From the search (`trial` -1) or a trial: `kind` is "measure", "train" (steps), "pruned", "failed", "done"
-    or "note"."""
-
-    trial: int
-    kind: str
-    done: int = 0
-    total: int = 0
-    value: float | None = None
-    params: dict[str, Any] | None = None
-    message: str = ""
-
-
-Tell = Callable[[News], None]
 
 
 def search(
@@ -70,124 +50,287 @@ def search(
     *,
     trials: int = 24,
     minutes: float | None = None,
+    workers: int = 1,
     name: str = "balance",
     command: str = "",
-    tell: Tell | None = None,
-    worker: int | None = None,
+    tell: Report | None = None,
 ) -> Balance:
-    """Try up to `trials` experiments, none begun after `minutes`, in this process; go on where a search in `folder`
-    was. Returns all trials there, of other processes too. `worker` is the number of this process where several search
-    at once; None: no other does, so that trials under way are those of one that died, and are tried again.
+    """Try up to `trials` experiments, `workers` at a time (fewer where fewer fit this machine), none begun after
+    `minutes`; go on where a search in `folder` was. Returns all trials there.
 
-    ConfigError where the folder holds a search within other bounds. Ctrl-C saves and raises Interrupted.
+    ConfigError where the folder holds a search within other bounds or with another judge, or where another process
+    searches in it. TrainingError where ordinary training fails. Ctrl-C saves and raises Interrupted.
     """
     optuna = _optuna()
-    folder, runs, report = Path(folder), Path(runs), tell or (lambda news: None)
+    folder, runs, report = Path(folder), Path(runs), tell or (lambda event: None)
     folder.mkdir(parents=True, exist_ok=True)
-    prediction = _write_bounds(space, folder, name, report)
-    found = _open(optuna, space, folder, worker or 0)
-    if worker is None:
-        _requeue(optuna, found)
-    recipe = training.resolve(space.trial(ORDINARY), "").recipe
-    threads, device = recipe.threads or 1, recipe.device
-
-    def note(message: str) -> None:
-        report(News(-1, "note", message=message))
-
-    began = time.monotonic()
-    while _begun(found) < trials:
-        if minutes is not None and time.monotonic() - began > 60 * minutes and _judged(found) > 1:
-            break
-        trial = found.ask()
-        params = _suggest(trial, space)
-        trial.set_user_attr("predicted", prediction.of(params))
-        try:
-            with training.stopping() as stop, share(threads, device, Sharing(), stop, note):
-                value = _Run(space, runs, trial, params, report).value()
-        except TrainingError as error:  # it diverged: a setting that does not do, unless it is ordinary training itself
-            if params == ORDINARY:
-                found.tell(trial, state=optuna.trial.TrialState.FAIL)
-                raise
-            trial.set_user_attr("failed", str(error))
-            report(News(trial.number, "failed", message=str(error)))
-            value = None
-        except training.Interrupted:
-            found.tell(trial, state=optuna.trial.TrialState.FAIL)
-            found.enqueue_trial(_as_point(params, space), user_attrs={"again": True})
-            _write(found, space, folder, name, command)
-            raise
-        if value is None:
-            found.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        else:
-            found.tell(trial, value)
-        _write(found, space, folder, name, command)
-    return _write(found, space, folder, name, command)
+    with claimed(folder / ".search.lock") as mine:
+        if not mine:
+            raise ConfigError(f"Another process searches in {folder}: wait for it, or choose another folder with -o.")
+        sitting = Sitting.of(space, runs)
+        prediction = _write_bounds(sitting, folder, name, report)
+        record = _Record(optuna, sitting, folder, name, command, prediction)
+        board = _Search(record, trials, minutes, report)
+        run_board(board, [board.template], workers, trials, Sharing())
+        return record.write()
 
 
-def search_side_by_side(
-    space: Space, folder: str | Path, runs: str | Path = "runs", *, workers: int = 1, tell: Tell | None = None,
-    **options: Any,
-) -> Balance:  # fmt: skip
-    """`search` in `workers` processes at once, each with the threads that the recipe says.
+class _Record:
+    """Optuna's study, and the files that tell of it."""
 
-    ConfigError where they would take more cores than there are.
+    def __init__(
+        self, optuna: Any, sitting: Sitting, folder: Path, name: str, command: str, prediction: Prediction
+    ) -> None:
+        self.sitting, self.space, self.folder, self.prediction = sitting, sitting.space, folder, prediction
+        self._optuna, self._name, self._command = optuna, name, command
+        self._states = optuna.trial.TrialState
+        self._found = _open(optuna, self.space, folder)
+        self._again = deque(self._broken_off())
+
+    def _broken_off(self) -> list[dict[str, Any]]:
+        """Points of trials that a process was at, or was to begin, when it died: they are tried again, first of all,
+        and go on from their saved state."""
+        points = []
+        for trial in self._found.get_trials(deepcopy=False):
+            if trial.state == self._states.RUNNING:
+                points.append(trial.params or trial.system_attrs.get("fixed_params"))
+                self._found.tell(trial.number, state=self._states.FAIL)
+        while self._found.get_trials(deepcopy=False, states=(self._states.WAITING,)):
+            trial = self._found.ask()
+            points.append(trial.system_attrs.get("fixed_params"))
+            self._found.tell(trial, state=self._states.FAIL)
+        return [point for point in points if point]
+
+    def propose(self, ordinary: bool) -> tuple[Any, Params]:
+        """The next trial, and its parameters: ordinary training, one that was broken off, a starter, or what Optuna
+        proposes."""
+        known = [trial.params for trial in self._kept()]
+        starters = [point for params in STARTERS if (point := _as_point(params, self.space)) not in known]
+        point = None
+        if ordinary:
+            point = _as_point(ORDINARY, self.space)
+            self._again = deque(other for other in self._again if other != point)
+        elif self._again:
+            point = self._again.popleft()
+        elif starters:
+            point = starters[0]
+        if point is not None:
+            self._found.enqueue_trial(point)
+        trial = self._found.ask()
+        params = _suggest(trial, self.space)
+        trial.set_user_attr("ordinary", params == ORDINARY)
+        trial.set_user_attr("predicted", self.prediction.of(params))
+        return trial, params
+
+    def judged(self, trial: Any, psnr: Mapping[str, float], step: int, value: float) -> None:
+        """Take down what a trial has come to."""
+        trial.set_user_attr("psnr", dict(psnr))
+        trial.set_user_attr("step", step)
+        if step < self.space.steps:
+            trial.report(value, step)
+
+    def complete(self, trial: Any, value: float) -> None:
+        self._found.tell(trial, value)
+
+    def pruned(self, trial: Any, failed: str = "") -> None:
+        if failed:
+            trial.set_user_attr("failed", failed)
+        self._found.tell(trial, state=self._states.PRUNED)
+
+    def dropped(self, trial: Any) -> None:
+        """It came to nothing, and counts for nothing."""
+        self._found.tell(trial, state=self._states.FAIL)
+
+    @property
+    def has_ordinary(self) -> bool:
+        return any(
+            trial.state == self._states.COMPLETE and trial.user_attrs.get("ordinary")
+            for trial in self._found.get_trials(deepcopy=False)
+        )
+
+    @property
+    def begun(self) -> int:
+        """How many trials are finished or under way."""
+        return len(self._kept())
+
+    @property
+    def choices(self) -> int:
+        """How many there are to choose from."""
+        return sum(trial.state == self._states.COMPLETE for trial in self._kept())
+
+    def _kept(self) -> list[Any]:
+        """All but those that were broken off, and begun again."""
+        return [trial for trial in self._found.get_trials(deepcopy=False) if trial.state.name in _STATES]
+
+    def write(self) -> Balance:
+        """`balance.json`, and `experiment.yaml` once there is a choice."""
+        known: Sequence[Any] = ()
+        command = self._command
+        with suppress(StudyError):
+            before = read_balance(self.folder)
+            command, known = before.command or command, before.trials
+        balance = Balance(
+            name=self._name,
+            bounds=json.loads(self.space.model_dump_json(exclude_none=True)),
+            suites={suite.name: suite.describe() for suite in self.sitting.suites if suite.name != NARROW},
+            trials=trials_of(self._kept()) or tuple(known),
+            command=command,
+            environment=training.environment(training.resolve(self.space.trial(ORDINARY), "")),
+        )
+        training.write_json(self.folder / FILE, asdict(balance))
+        if balance.best is not None:
+            best, number = balance.best, len(balance.trials)
+            origin = f"the best of {number} trials of unseen balance, {best.value:+.2f} dB over ordinary training there"
+            chosen = self.space.chosen(params_of(best, self.space))
+            write_experiment(self.folder / "experiment.yaml", chosen, origin)
+        return balance
+
+
+_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running"}
+"""Optuna's states of trials that count, and ours."""
+
+
+class _Search(Board):
+    """A board that asks for the next trial when there is room for one, and ends poor ones.
+
+    No other trial begins before ordinary training is under way: what a trial is worth is told against that, and who
+    holds a core must not wait for one who needs it.
     """
-    threads, there = space.experiment.recipe.threads or 1, len(cores())
-    if workers * threads > there:
-        raise ConfigError(
-            f"{workers} workers of {threads} threads take more than the {there} cores there are: use at most "
-            f"{max(1, there // threads)} workers."
-        )
-    if workers == 1:
-        return search(space, folder, runs, tell=tell, **options)
-    report = tell or (lambda news: None)
-    optuna = _optuna()
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    _write_bounds(space, Path(folder), options.get("name", "balance"), report)
-    _requeue(optuna, _open(optuna, space, Path(folder)))
-    written = space.model_dump_json()
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, training.stopping() as stop:
-        news = manager.Queue()
-        processes = [
-            context.Process(target=_worker, args=(written, str(folder), str(runs), options, news, number))
-            for number in range(workers)
-        ]
-        for process in processes:
-            process.start()
-        errors: list[str] = []
-        asked = False
-        while any(process.is_alive() for process in processes) or not news.empty():
-            with suppress(Empty):
-                item = news.get(timeout=0.2)
-                if isinstance(item, News):
-                    report(item)
-                else:
-                    errors.append(item)
-            if stop.is_set() and not asked:
-                asked = True
-                for process in processes:
-                    process.terminate()
-    if stop.is_set():
-        raise training.Interrupted(f"Stopped; every trial is saved. Run the same command again to go on in {folder}.")
-    if errors:
-        raise StudyError(" ".join(dict.fromkeys(errors)))
-    if dead := [process.exitcode for process in processes if process.exitcode]:
-        raise StudyError(
-            f"{len(dead)} of {workers} workers ended, perhaps for want of memory: run the same command again."
-        )
-    return read_balance(folder)
 
+    def __init__(self, record: _Record, trials: int, minutes: float | None, tell: Report) -> None:
+        super().__init__((), tell)
+        self._record, self._sitting, self._space = record, record.sitting, record.space
+        self._trials, self._end = trials, math.inf if minutes is None else time.monotonic() + 60 * minutes
+        self._mine: dict[str, tuple[Any, Params, Path]] = {}  # under way, by label
+        self._unsettled: list[tuple[str, int]] = []
+        self._dropped = False
+        self.template = self._sitting.job(ORDINARY, "")
+        self._ordinary = self._sitting.folder(ORDINARY)
+        self._has_ordinary = self._under_way = record.has_ordinary and self._of_ordinary(self._space.steps) is not None
 
-def _worker(space: str, folder: str, runs: str, options: dict[str, Any], news: Any, number: int) -> None:
-    """One process of a search. Ctrl-C reaches all of a terminal's; only the first process listens, and asks to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        search(Space.model_validate_json(space), folder, runs, tell=news.put, worker=number, **options)
-    except training.Interrupted:
-        pass
-    except Exception as error:
-        news.put(str(error) if isinstance(error, UnseenError) else f"{type(error).__name__}: {error}")
+    @property
+    def over(self) -> bool:
+        return super().over and not self._more
+
+    @property
+    def _more(self) -> bool:
+        """Whether another trial is to be proposed."""
+        if self._dropped:
+            return False
+        if not self._has_ordinary and not self._mine:
+            return True
+        return self._record.begun < self._trials and (time.monotonic() < self._end or self._record.choices < 2)
+
+    def next(self, fits: Callable[[Job], bool] = lambda job: True) -> Job | None:
+        for job in [job for job in self.claimed if job.finished]:  # by another process: what it wrote is read
+            self.claimed.remove(job)
+            self.waiting.append(job)
+        may = self._under_way or not self._mine
+        if may and not self.waiting and fits(self.template) and self._more:
+            self.waiting.append(self._propose())
+        return super().next(fits)
+
+    def _propose(self) -> Job:
+        trial, params = self._record.propose(ordinary=not self._has_ordinary and not self._mine)
+        label = f"trial {trial.number}"
+        job = self._sitting.job(params, label)
+        folder = job.claim.parent
+        trial.set_user_attr("experiment", folder.name)
+        self._mine[label] = trial, params, folder
+        return job
+
+    def tell(self, event: Event) -> bool | None:
+        if event.kind == RUNG:
+            return self._rung(event.cell, event.done)
+        if event.kind in ("train", "judge") and event.cell in self._mine and self._mine[event.cell][1] == ORDINARY:
+            self._under_way = True
+        if event.kind != "done":
+            super().tell(event)
+        return None
+
+    def _of_ordinary(self, step: int) -> dict[str, float] | None:
+        return self._sitting.known(self._ordinary, step)
+
+    def _rung(self, label: str, step: int) -> bool:
+        """Whether a trial that was judged goes on. Decided later where ordinary training is not so far yet."""
+        if label not in self._mine:
+            return False
+        trial, params, folder = self._mine[label]
+        mine, ordinary = self._sitting.known(folder, step), self._of_ordinary(step)
+        if mine is None:
+            return True
+        if ordinary is None:
+            self._unsettled.append((label, step))
+            return True
+        self._record.judged(trial, mine, step, worth(mine, ordinary, self._space))
+        if params == ORDINARY:
+            self._settle()
+            return True
+        # One that is still widening there is not worse for it.
+        if params.until <= step / self._space.steps and trial.should_prune():
+            self.cancelled.add(label)
+            return False
+        return True
+
+    def _settle(self) -> None:
+        """Decide what has waited for ordinary training."""
+        waiting, self._unsettled = self._unsettled, []
+        for label, step in waiting:
+            if label not in self._mine:
+                continue
+            if step < self._space.steps:
+                self._rung(label, step)
+            else:
+                self._finish(label)
+
+    def ended(self, job: Job, outcome: str, message: str) -> None:
+        if outcome == "stopped" and job.label in self.cancelled:
+            outcome = "done"
+        super().ended(job, outcome, message)  # pyright: ignore[reportArgumentType]
+        if outcome == "done":
+            self._finish(job.label)
+        elif job.label in self.failures:
+            self._fail(job.label)
+
+    def _finish(self, label: str) -> None:
+        trial, params, folder = self._mine[label]
+        mine, ordinary = self._sitting.known(folder, self._space.steps), self._of_ordinary(self._space.steps)
+        if mine is None:
+            self._record.pruned(trial)
+            self._say(label, "ended early")
+            return
+        if ordinary is None:
+            self._unsettled.append((label, self._space.steps))
+            return
+        value = worth(mine, ordinary, self._space)
+        self._record.judged(trial, mine, self._space.steps, value)
+        self._record.complete(trial, value)
+        self._say(label, "ordinary training" if params == ORDINARY else f"{value:+.2f} dB over ordinary training")
+        if params == ORDINARY:
+            self._has_ordinary = self._under_way = True
+            self._settle()
+
+    def _fail(self, label: str) -> None:
+        """A setting that does not do, unless it is ordinary training itself."""
+        trial, params, _ = self._mine[label]
+        if params != ORDINARY:
+            self._record.pruned(trial, failed=self.failures[label])
+            self._say(label, "")
+            return
+        for other, _, _ in self._mine.values():
+            self._record.dropped(other)
+        raise TrainingError(f"Ordinary training, which all is measured against, failed: {self.failures[label]}")
+
+    def _say(self, label: str, message: str) -> None:
+        del self._mine[label]
+        self._record.write()
+        if message:
+            super().tell(Event(label, ENDED, message=message))
+        super().tell(Event("", TRIALS, self._record.begun - len(self._mine), self._trials))
+
+    def drop(self) -> None:
+        super().drop()
+        self._dropped = True
 
 
 def _optuna() -> Any:
@@ -201,60 +344,64 @@ def _optuna() -> Any:
     return optuna
 
 
-def _write_bounds(space: Space, folder: Path, name: str, tell: Tell) -> Prediction:
-    """Written before the first trial; a search goes on only within the same bounds. With what complexity promises."""
-    value = json.loads(space.model_dump_json(exclude_none=True))
+def _write_bounds(sitting: Sitting, folder: Path, name: str, tell: Report) -> Prediction:
+    """Written before the first trial; a search goes on only within the same bounds, before the same judge. With what
+    complexity promises."""
+    value = json.loads(sitting.space.model_dump_json(exclude_none=True))
     path = folder / _BOUNDS
     if path.is_file():
-        with suppress(OSError, ValueError, KeyError):
+        try:
             written = json.loads(path.read_text())
-            if written["space"] != value:
-                changed = sorted(k for k in {*value, *written["space"]} if value.get(k) != written["space"].get(k))
-                raise ConfigError(
-                    f"{folder} holds a search within other bounds ({', '.join(changed)} differ): choose another "
-                    "folder, or give the settings that it began with."
-                )
-            return Prediction(**written["prediction"])
-    prediction = Prediction.measure(space, lambda what, done, total: tell(News(-1, "measure", done, total)))
-    training.write_json(path, {"name": name, "space": value, "prediction": asdict(prediction)})
+            before, judge, prediction = written["space"], written["judge"], Prediction(**written["prediction"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StudyError(f"{path} cannot be read ({error}): choose another folder with -o.") from error
+        if before != value:
+            changed = sorted(key for key in {*value, *before} if value.get(key) != before.get(key))
+            raise ConfigError(
+                f"{folder} holds a search within other bounds ({', '.join(changed)} differ): choose another folder, "
+                "or give the settings that it began with."
+            )
+        if judge != sitting.judge:
+            raise ConfigError(
+                f"{folder} holds a search that was judged otherwise: the images, or what is held out, have changed. "
+                "Choose another folder with -o."
+            )
+        return prediction
+    prediction = Prediction.measure(
+        sitting.space, lambda what, done, total: tell(Event("", "measure", done, total, message=what))
+    )
+    training.write_json(
+        path,
+        {
+            "name": name, "space": value, "prediction": asdict(prediction), "judge": sitting.judge,
+            "trained within": sitting.space.inner.describe(),
+            "judged on": {suite.name: suite.describe() for suite in sitting.suites},
+        },
+    )  # fmt: skip
     return prediction
 
 
-def _open(optuna: Any, space: Space, folder: Path, worker: int = 0) -> Any:
+def _open(optuna: Any, space: Space, folder: Path) -> Any:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    seed = space.experiment.seed + 1000 * worker  # or two at once would propose the same
-    found = optuna.create_study(
-        study_name=_STUDY,
-        storage=JournalStorage(JournalFileBackend(str(folder / _JOURNAL))),
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, multivariate=True),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
-        direction="maximize",
-        load_if_exists=True,
-    )
-    if not found.get_trials(deepcopy=False):
-        for params in STARTERS:
-            found.enqueue_trial(_as_point(params, space))
-    return found
+    path = folder / _JOURNAL
 
+    def study(seed: int) -> Any:
+        return optuna.create_study(
+            study_name=_STUDY,
+            storage=JournalStorage(JournalFileBackend(str(path))),
+            sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, multivariate=True),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+            direction="maximize",
+            load_if_exists=True,
+        )
 
-def _requeue(optuna: Any, found: Any) -> None:
-    """Trials that a process was at when it died are tried again, first of all: they go on from their saved state."""
-    for trial in found.get_trials(deepcopy=False):
-        if trial.state == optuna.trial.TrialState.RUNNING:
-            found.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            found.enqueue_trial(trial.params, user_attrs={"again": True})
-
-
-def _begun(found: Any) -> int:
-    """How many trials are finished or under way, here or in another process."""
-    return sum(trial.state.name in ("COMPLETE", "PRUNED", "RUNNING") for trial in found.get_trials(deepcopy=False))
-
-
-def _judged(found: Any) -> int:
-    """How many there are to choose from."""
-    return sum(trial.state.name == "COMPLETE" for trial in found.get_trials(deepcopy=False))
+    try:
+        # A search that goes on would propose the same again from the same seed.
+        return study(space.experiment.seed + len(study(0).get_trials(deepcopy=False)))
+    except (ValueError, KeyError) as error:
+        raise StudyError(f"{path} cannot be read ({error}): choose another folder with -o.") from error
 
 
 def _dials(space: Space) -> dict[str, tuple[float, float]]:
@@ -274,7 +421,7 @@ def _suggest(trial: Any, space: Space) -> Params:
     if space.fewest < available:
         trial.suggest_int("count", space.fewest, available, log=True)
     for place, _ in enumerate(space.experiment.backgrounds.parts or ()):
-        trial.suggest_float(_weight(place), 0.05, 1.0, log=True)
+        trial.suggest_float(_weight(place), LIGHTEST, 1.0, log=True)
     return _params(trial.params, space)
 
 
@@ -289,8 +436,8 @@ def _as_point(params: Params, space: Space) -> dict[str, Any]:
     available = space.available()
     if space.fewest < available:
         point["count"] = available if params.count is None else params.count
-    for place, _ in enumerate(space.experiment.backgrounds.parts or ()):
-        point[_weight(place)] = 1.0 if params.weights is None else params.weights[place]
+    for place, weight in enumerate(space.weights or ()):
+        point[_weight(place)] = weight if params.weights is None else params.weights[place]
     return point
 
 
@@ -308,106 +455,10 @@ def _params(point: Mapping[str, Any], space: Space) -> Params:
     )
 
 
-class _Run:
-    """One trial, from its first step to its value."""
-
-    def __init__(self, space: Space, runs: Path, trial: Any, params: Params, tell: Tell) -> None:
-        self.space, self.runs, self.trial, self.params, self.tell = space, runs, trial, params, tell
-        self.judge = space.judge()
-        self.suites = self.judge.resolve(space.experiment.degradation)
-        self.images = Backgrounds(self.judge.images)
-        identity = self.judge.id(self.images.content_hash, self.images.names)
-        self.file = f"balance-{identity}.json"
-        self.ordinary, self.pruned = params == ORDINARY, False
-        trial.set_user_attr("ordinary", self.ordinary)
-
-    def value(self) -> float | None:
-        """What the trial is worth, or None where it ended early."""
-        experiment = self.space.trial(self.params)
-        steps, number = experiment.recipe.steps, self.trial.number
-        self.tell(News(number, "train", 0, steps, params=self.params.model_dump(exclude_none=True)))
-        trained = training.train(
-            experiment, self.runs, watch=self._watch,
-            progress=lambda done, loss: self.tell(News(number, "train", done, steps)),
-        )  # fmt: skip
-        self.trial.set_user_attr("experiment", trained.experiment.id)
-        if self.pruned:
-            self.tell(News(number, "pruned"))
-            return None
-        if self.ordinary:  # others wait for these; a run that was there before was not watched, or by another judge
-            for step in experiment.recipe.snapshots:
-                self._psnr(trained.folder, step, trained.folder / training.SNAPSHOTS / f"{step}.safetensors")
-        found = self._worth(trained.folder, steps, trained.checkpoint)
-        self.tell(News(number, "done", value=found))
-        return found
-
-    def _watch(self, step: int, path: Path) -> bool:
-        worth = self._worth(path.parent.parent, step, path)
-        self.trial.report(worth, step)
-        # One that is still widening there is not worse for it.
-        due = not self.ordinary and self.params.until <= step / self.space.steps
-        self.pruned = due and self.trial.should_prune()
-        return not self.pruned
-
-    def _worth(self, folder: Path, step: int, path: Path) -> float:
-        psnr = self._psnr(folder, step, path)
-        self.trial.set_user_attr("psnr", psnr)
-        self.trial.set_user_attr("step", step)
-        return worth(psnr, psnr if self.ordinary else self._ordinary(step), self.space)
-
-    def _ordinary(self, step: int) -> dict[str, float]:
-        """What ordinary training had at that step: the first trial, which another process may still be at."""
-        experiment = self.space.trial(ORDINARY)
-        home = self.runs / training.named(experiment, Backgrounds(experiment.backgrounds).content_hash).id
-        for _ in range(2 * 3600):
-            if (known := _known(home / self.file)).get(str(step)):
-                return known[str(step)]
-            time.sleep(0.5)
-        raise StudyError(f"Ordinary training has not been judged at step {step:,} in {home}: its trial must run first.")
-
-    def _psnr(self, folder: Path, step: int, path: Path) -> dict[str, float]:
-        """By suite, on the family's channels; from the file, where it was judged before."""
-        known = _known(folder / self.file)
-        if str(step) in known:
-            return known[str(step)]
-        checkpoint = load_checkpoint(path, self.space.experiment.recipe.device.replace("auto", "cpu"))
-        recipe = checkpoint.experiment.recipe
-        with torch.inference_mode():
-            rows = evaluate(
-                restorer(checkpoint.network, recipe.device, recipe.precision), self.suites, self.images,
-                crop=self.judge.crop, limit=self.judge.limit, seed=self.judge.seed, draws=1, ssim=False,
-                baselines=False,
-            )  # fmt: skip
-        summary = summarise(rows).set_index("suite")
-        quantity = f"psnr_{self.space.experiment.degradation.color}"
-        found = {suite.name: float(summary.loc[suite.name, quantity]) for suite in self.suites}  # pyright: ignore
-        training.write_json(folder / self.file, {**known, str(step): found})
-        return found
-
-
-def worth(mine: Mapping[str, float], ordinary: Mapping[str, float], space: Space) -> float:
-    """dB: the mean over pseudo-unseen suites of what is won over ordinary training, less twice what is lost beyond
-    what the space allows on the narrow degradation, and, on average, on each of those suites."""
-    won = {suite: mine[suite] - ordinary[suite] for suite in mine}
-    unseen = [value for suite, value in won.items() if suite != _NARROW]
-    lost = [max(0.0, -value - space.worse) for value in unseen]
-    mean = sum(unseen) / len(unseen)
-    return mean - PENALTY * (max(0.0, -won[_NARROW] - space.allowed) + sum(lost) / len(lost))
-
-
-def _known(path: Path) -> dict[str, dict[str, float]]:
-    with suppress(OSError, ValueError):
-        return json.loads(path.read_text())
-    return {}
-
-
-def trials_of(found: Any) -> tuple[Trial, ...]:
-    """Every trial but those that were broken off and begun again."""
-    states = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running"}
+def trials_of(found: Sequence[Any]) -> tuple[Trial, ...]:
+    """Trials of Optuna as the record has them."""
     kept = []
-    for trial in found.get_trials(deepcopy=False):
-        if trial.state.name not in states:
-            continue
+    for trial in found:
         values = [v for v in (trial.value, *list(trial.intermediate_values.values())[-1:]) if v is not None]
         seconds = 0.0
         if trial.datetime_start is not None and trial.datetime_complete is not None:
@@ -415,7 +466,7 @@ def trials_of(found: Any) -> tuple[Trial, ...]:
         kept.append(
             Trial(
                 number=trial.number,
-                state="failed" if "failed" in trial.user_attrs else states[trial.state.name],
+                state="failed" if "failed" in trial.user_attrs else _STATES[trial.state.name],
                 params=dict(trial.params),
                 ordinary=trial.user_attrs.get("ordinary", False),
                 experiment=trial.user_attrs.get("experiment", ""),
@@ -432,29 +483,6 @@ def trials_of(found: Any) -> tuple[Trial, ...]:
 def params_of(trial: Trial, space: Space) -> Params:
     """The parameters of a trial."""
     return _params(trial.params, space)
-
-
-def _write(found: Any, space: Space, folder: Path, name: str, command: str) -> Balance:
-    """`balance.json`, and `experiment.yaml` once there is a choice."""
-    known: Sequence[Any] = ()
-    with suppress(StudyError):
-        before = read_balance(folder)
-        command, known = before.command or command, before.trials
-    judge = space.judge().resolve(space.experiment.degradation)
-    balance = Balance(
-        name=name,
-        bounds=json.loads(space.model_dump_json(exclude_none=True)),
-        suites={suite.name: suite.describe() for suite in judge if suite.name != _NARROW},
-        trials=trials_of(found) or tuple(known),
-        command=command,
-        environment=training.environment(training.resolve(space.trial(ORDINARY), "")),
-    )
-    training.write_json(folder / FILE, asdict(balance))
-    if balance.best is not None:
-        best, number = balance.best, len(balance.trials)
-        origin = f"the best of {number} trials of unseen balance, {best.value:+.2f} dB over ordinary training there"
-        write_experiment(folder / "experiment.yaml", space.chosen(params_of(best, space)), origin)
-    return balance
 
 
 def write_experiment(path: Path, experiment: Experiment, origin: str) -> None:

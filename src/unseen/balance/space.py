@@ -11,7 +11,8 @@ from typing import Any, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from unseen.backgrounds import BackgroundsConfig, available
+from unseen.backgrounds import BackgroundsConfig, at_most, available
+from unseen.balance.record import LIGHTEST
 from unseen.degradations import AnyDegradation, Degradation, Mixture, between
 from unseen.errors import ConfigError
 from unseen.evaluation.suites import Judge, Suite
@@ -110,13 +111,27 @@ class Space(Frozen):
 
     def available(self) -> int:
         """How many backgrounds trials can choose from."""
-        most = available(self._backgrounds("train"))
-        return min(most, self.experiment.backgrounds.count or most)
+        mine = self._backgrounds("train")
+        most = sum(min(available(part), part.count or math.inf) for part in mine.parts or (mine,))
+        return int(min(most, mine.count or most))
 
     @property
     def fewest(self) -> int:
-        """The least number of backgrounds that is tried: of a mixture at least one of each part."""
-        return min(max(self.least, len(self.experiment.backgrounds.parts or ())), self.available())
+        """The least number of backgrounds that is tried: of a mixture at least one of each part. All there are where
+        every part has a number of its own: there is nothing to choose."""
+        parts = self.experiment.backgrounds.parts or ()
+        if parts and all(part.count is not None for part in parts):
+            return self.available()
+        return min(max(self.least, sum(part.count or 1 for part in parts)), self.available())
+
+    @property
+    def weights(self) -> tuple[float, ...] | None:
+        """Those of the parts of ordinary training's mixture, the largest 1: as given, or by their numbers of images."""
+        mine = self._backgrounds("train")
+        if mine.parts is None:
+            return None
+        weights = mine.weights or [min(available(part), part.count or math.inf) for part in mine.parts]
+        return tuple(max(LIGHTEST, weight / max(weights)) for weight in weights)
 
     def trial(self, params: Params) -> Experiment:
         """The experiment of a trial."""
@@ -137,10 +152,14 @@ class Space(Frozen):
             kept["count"] = None if mine.unit == "photographs" else self.validation
         if mine.parts is None:
             return mine.model_copy(update=kept)
-        kept["validation"] = math.ceil(self.validation / len(mine.parts))  # of each part its share
-        parts = tuple(each.model_copy(update=kept) for each in mine.parts)
-        weights = mine.weights if part == "train" else None
-        return mine.model_copy(update={"parts": parts, "weights": weights, "count": kept.get("count", mine.count)})
+        parts = []
+        for each in mine.parts:  # of each its share, and of a small one no more than half
+            few = max(1, min(math.ceil(self.validation / len(mine.parts)), available(each) // 2))
+            number = few if each.unit == "patches" else None
+            own = {"count": number} if part == "validation" else {}
+            parts.append(each.model_copy(update={**kept, "validation": few, "seed": each.seed, **own}))
+        weights, count = (mine.weights, mine.count) if part == "train" else (None, None)
+        return mine.model_copy(update={"parts": tuple(parts), "weights": weights, "count": count})
 
 
 def with_params(base: Experiment, params: Params, wide: Degradation) -> Experiment:
@@ -151,10 +170,13 @@ def with_params(base: Experiment, params: Params, wide: Degradation) -> Experime
         met = Mixture(parts=(narrow, met), weights=(params.narrow, 1 - params.narrow))
     raw = base.model_dump()
     raw["degradation"] = met.model_dump()
-    if params.count is not None:
-        raw["backgrounds"]["count"] = params.count
     if params.weights is not None:
         raw["backgrounds"]["weights"] = params.weights
+    if params.count is not None:
+        raw["backgrounds"]["count"] = params.count
+    if base.backgrounds.parts is not None and (count := raw["backgrounds"]["count"]) is not None:
+        backgrounds = BackgroundsConfig.model_validate(raw["backgrounds"])
+        raw["backgrounds"]["count"] = at_most(backgrounds, count)
     if params.until > 0 and met != narrow:
         raw["schedules"] = {"degradation": {"start": narrow.model_dump(), "until": params.until}}
     if params.clean > 0:

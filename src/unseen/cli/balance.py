@@ -11,9 +11,9 @@ from unseen.cli.app import Json, Runs, Set, app, progress_bar, say, show
 from unseen.errors import ConfigError, not_known, writing
 
 if TYPE_CHECKING:
-    from unseen.balance.search import News
     from unseen.balance.space import Space
     from unseen.degradations import Degradation
+    from unseen.study.cells import Event
 
 
 @app.command()
@@ -31,7 +31,9 @@ def balance(
     ] = None,
     trials: Annotated[int, typer.Option(help="Trials at most.", min=2)] = 24,
     minutes: Annotated[float | None, typer.Option(help="Begin no trial after so many minutes.", min=0.0)] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of a trial (default: half of the experiment's).")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of a trial (default: half of the experiment's).", min=2)
+    ] = None,
     workers: Annotated[int, typer.Option(help="Trials at a time, one thread each.", min=1)] = 1,
     predict: Annotated[
         bool, typer.Option("--predict", help="Guess from complexity alone, in seconds; train nothing.")
@@ -114,27 +116,26 @@ def _wide(within: str | None, narrow: "Degradation", scale: float | None) -> "De
 def _search(
     space: "Space", out: Path, runs: Path, trials: int, minutes: float | None, workers: int, json_: bool
 ) -> None:
-    from unseen.balance.search import search_side_by_side
+    from unseen.balance.search import ENDED, TRIALS, search
     from unseen.report.balance import sentences, write_page
 
     with progress_bar(json_) as draw:
 
-        def tell(news: "News") -> None:
-            if news.kind == "done":
-                say(f"trial {news.trial}: {news.value:+.2f} dB over ordinary training")
-            elif news.kind == "pruned":
-                say(f"trial {news.trial}: ended early")
-            elif news.kind == "failed":
-                say(f"trial {news.trial}: {news.message}")
-            elif news.kind == "note":
-                say(news.message)
-            elif news.kind == "measure":
-                draw("measure complexity", news.done, news.total, "")
+        def tell(event: "Event") -> None:
+            if event.kind == "note":
+                say(event.message)
+            elif event.kind in ("failed", ENDED):
+                say(f"{event.cell}: {event.message}")
+            elif event.kind == "measure":
+                draw(event.message, event.done, event.total, "")
+            elif event.kind == TRIALS:
+                draw("trials", event.done, event.total, "")
             else:
-                draw(f"trial {news.trial}, steps", news.done, news.total, "")
+                verb = {"train": "steps", "judge": "images judged"}[event.kind]
+                draw(f"{event.cell}, {verb}", event.done, event.total, "")
 
         command = shlex.join(["unseen", *sys.argv[1:]])
-        found = search_side_by_side(
+        found = search(
             space, out, runs, workers=workers, trials=trials, minutes=minutes, name=out.name or "balance",
             command=command, tell=tell,
         )  # fmt: skip

@@ -8,7 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from unseen.balance.record import Balance, Trial
+from unseen.balance.record import LIGHTEST, Balance, Trial
 from unseen.report import figures
 from unseen.report.answer import count, listed
 from unseen.report.template import rendered, write
@@ -26,6 +26,17 @@ DIALS = {
 
 MATTERS = 0.5
 """Rank correlation from which a dial is said to matter; below that, trials of this number scatter by chance."""
+
+
+def dials(found: Balance) -> dict[str, tuple[str, str]]:
+    """`DIALS`, and the weights of the parts of a mixture of backgrounds, where there is one."""
+    parts = found.bounds.get("experiment", {}).get("backgrounds", {}).get("parts") or ()
+    what = "how often a sample is from that part of the backgrounds, against the others"
+    weights = {
+        f"weight {place}": (f"Weight of {Path(part.get('source', str(place))).name}", what)
+        for place, part in enumerate(parts)
+    }
+    return {**DIALS, **weights}
 
 
 def sentences(found: Balance) -> list[str]:
@@ -46,7 +57,8 @@ def sentences(found: Balance) -> list[str]:
         if ordinary is not None and "narrow" in best.psnr and "narrow" in ordinary.psnr:
             lost = best.psnr["narrow"] - ordinary.psnr["narrow"]
             said.append(f"On the narrow degradation, which both have met, it has {lost:+.2f} dB.")
-    told = [f"{DIALS[dial][0].lower()} {rank:+.2f}" for dial, rank in importance(found).items() if abs(rank) >= MATTERS]
+    known, ranks = dials(found), importance(found)
+    told = [f"{known[dial][0].lower()} {rank:+.2f}" for dial, rank in ranks.items() if abs(rank) >= MATTERS]
     if told:
         said.append(f"Rank correlation of the value with the dials, where it is at least {MATTERS:g}: {listed(told)}.")
     if found.agreement is not None:
@@ -77,6 +89,11 @@ def _in_words(trial: Trial, found: Balance) -> str:
         said.append(f"each image's loss to the power of {params['power']:.2f}")
     if params.get("clean", 0) > 0.005:
         said.append(f"{params['clean']:.0%} clean samples")
+    weights = {title.removeprefix("Weight of "): params[key] for key, (title, _) in dials(found).items()
+               if key.startswith("weight ") and key in params}  # fmt: skip
+    if weights:
+        total = sum(weights.values())
+        said.append("samples " + listed([f"{value / total:.0%} from {name}" for name, value in weights.items()]))
     return listed(said)
 
 
@@ -86,7 +103,7 @@ def importance(found: Balance) -> dict[str, float]:
     frame = frame[frame["state"] == "complete"]
     if len(frame) < 6:
         return {}
-    ranks = frame[["value", *(dial for dial in DIALS if dial in frame)]].rank()
+    ranks = frame[["value", *(dial for dial in dials(found) if dial in frame)]].rank()
     found_ = {dial: float(ranks["value"].corr(ranks[dial])) for dial in ranks if dial != "value"}
     return {str(dial): rank for dial, rank in found_.items() if math.isfinite(rank)}
 
@@ -108,7 +125,7 @@ def panels(found: Balance) -> list[figures.Plot]:
     """The value against each dial that varied, and against the guess."""
     done = found.complete
     plots = []
-    for dial, (title, what) in DIALS.items():
+    for dial, (title, what) in dials(found).items():
         pairs = [(float(t.params[dial]), t.value or 0.0, t is found.best) for t in done if dial in t.params]
         if len({x for x, *_ in pairs}) > 1:
             plots.append(_scatter(dial, title, what, pairs, log=dial in ("count", "removal")))
@@ -140,8 +157,9 @@ def _scatter(key: str, title: str, what: str, pairs: list[tuple[float, float, bo
 
 def _lines(found: Balance) -> tuple[list[str], list[dict[str, Any]]]:
     """Heads and lines of the table of trials, the best first, those that ended early last."""
-    dials = [dial for dial in DIALS if any(dial in trial.params for trial in found.trials)]
-    heads = ["trial", "dB over ordinary", *(DIALS[dial][0] for dial in dials), "guess", "narrow, dB", "held out, dB"]
+    known = dials(found)
+    turned = [dial for dial in known if any(dial in trial.params for trial in found.trials)]
+    heads = ["trial", "dB over ordinary", *(known[dial][0] for dial in turned), "guess", "narrow, dB", "held out, dB"]
     order = {"complete": 0, "running": 1, "pruned": 2}
     ranked = sorted(found.trials, key=lambda t: (order.get(t.state, 3), -(t.value or 0.0), t.number))
     lines = []
@@ -154,7 +172,7 @@ def _lines(found: Balance) -> tuple[list[str], list[dict[str, Any]]]:
                 "head": str(trial.number), "note": note, "best": trial is found.best,
                 "entries": [
                     _number(trial.value, "+.2f"),
-                    *(_number(trial.params.get(dial), ".0f" if dial == "count" else ".2f") for dial in dials),
+                    *(_number(trial.params.get(dial), ".0f" if dial == "count" else ".2f") for dial in turned),
                     _number(trial.predicted, ".2f"),
                     _number(trial.psnr.get("narrow"), ".2f"),
                     _number(sum(held) / len(held) if held else None, ".2f"),
@@ -193,7 +211,8 @@ def html(found: Balance) -> str:
     """The page as text."""
     heads, lines = _lines(found)
     bounds = found.bounds
-    dials = [(DIALS[d][0], DIALS[d][1], *bounds[d]) for d in DIALS if isinstance(bounds.get(d), list | tuple)]
+    within = [(*DIALS[d], *bounds[d]) for d in DIALS if isinstance(bounds.get(d), list | tuple)]
+    within += [(*words, LIGHTEST, 1) for dial, words in dials(found).items() if dial not in DIALS]
     drawings = [(plot, Markup(figures.svg(plot, f"b{n}"))) for n, plot in enumerate(panels(found))]
     return rendered(
         "balance.html.jinja",
@@ -202,7 +221,7 @@ def html(found: Balance) -> str:
         heads=heads,
         lines=lines,
         suites=_suite_lines(found),
-        dials=dials,
+        dials=within,
         drawings=drawings,
         environment="; ".join(f"{key}: {value}" for key, value in found.environment.items()),
     )

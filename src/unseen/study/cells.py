@@ -30,7 +30,7 @@ BASELINES = "baselines"
 @dataclass(frozen=True)
 class Event:
     """News from a running cell: `kind` is "train" (steps), "judge" (images), "done", "failed", or "note" (a sentence
-    for the user, of no cell in particular)."""
+    for the user, of no cell in particular). A search has kinds of its own (`unseen.balance.search`)."""
 
     cell: str
     kind: str
@@ -40,14 +40,14 @@ class Event:
     message: str = ""
 
 
-Report = Callable[[Event], None]
+Report = Callable[[Event], bool | None]
+"""Who is told. What is answered matters to trials of a search alone."""
 
 
 def run_cell(cell: Cell, judge: Judge, folder: Path, runs: Path, tell: Report) -> None:
     """Train a cell, judge it along its training and at its end, and write its rows to `folder`."""
     steps = cell.experiment.recipe.steps
     with training.using_threads(cell.experiment.recipe.threads):
-        tell(Event(cell.label, "train", 0, steps))
         trained = training.train(
             cell.experiment, runs, progress=lambda done, loss: tell(Event(cell.label, "train", done, steps, loss))
         )

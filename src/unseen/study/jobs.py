@@ -89,10 +89,11 @@ def perform(
     """
     around = signal.getsignal(signal.SIGTERM)
 
-    def forward(event: Event) -> None:
-        tell(event)
+    def forward(event: Event) -> bool | None:
+        answer = tell(event)
         if stop.is_set() and signal.getsignal(signal.SIGTERM) is not around:
             signal.raise_signal(signal.SIGTERM)  # asked before the work began to listen: asked again
+        return answer
 
     def note(message: str) -> None:
         tell(Event("", "note", message=message))
@@ -125,6 +126,8 @@ class Board:
     def __init__(self, jobs: Sequence[Job], tell: Report) -> None:
         self.waiting, self.claimed, self.running = deque(jobs), list[Job](), 0
         self.failures: dict[str, str] = {}
+        self.cancelled = set[str]()
+        """Labels of what is to end early; a pool asks it to."""
         self.stopped: str | None = None
         self._deaths, self._told, self._looked, self._tell = Counter[str](), False, 0.0, tell
         self._notes = set[str]()
@@ -153,13 +156,13 @@ class Board:
             names = "; ".join(job.label for job in self.claimed)
             self.tell(Event("", "note", message=f"Waiting for what another process is at work on: {names}."))
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> bool | None:
         """Pass on news; the same note is told once."""
         if event.kind == "note" and event.message in self._notes:
-            return
+            return None
         if event.kind == "note":
             self._notes.add(event.message)
-        self._tell(event)
+        return self._tell(event)
 
     def ended(self, job: Job, outcome: Outcome, message: str) -> None:
         """Take down how a job ended."""
@@ -185,9 +188,8 @@ class Board:
         self.claimed.clear()
 
 
-def run_here(jobs: Sequence[Job], sharing: Sharing, tell: Report) -> dict[str, str]:
-    """Do the jobs one after another in this process: what failed, by label. Raises Interrupted."""
-    board = Board(jobs, tell)
+def run_here(board: Board, sharing: Sharing) -> dict[str, str]:
+    """Do what is on the board, one after another in this process: what failed, by label. Raises Interrupted."""
     with stopping((signal.SIGINT,)) as stop:
         while not board.over:
             if (job := board.next()) is not None:

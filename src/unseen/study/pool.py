@@ -26,6 +26,7 @@ class _Worker:
     threads: int
     job: Job | None = None
     bound: bool = False  # to an accelerator: a process cannot change the one it has begun to use
+    leaving: bool = False  # it was asked to end its job early, and ends with it
 
 
 def run_on_cores(jobs: Sequence[Job], workers: int | None, sharing: Sharing, tell: Report) -> dict[str, str]:
@@ -33,15 +34,20 @@ def run_on_cores(jobs: Sequence[Job], workers: int | None, sharing: Sharing, tel
 
     Raises Interrupted after Ctrl-C, with everything saved.
     """
-    check_fits(max((job.threads for job in jobs), default=1))
-    fit = at_a_time(jobs, sharing)
-    if workers is not None and workers > fit < len(jobs):
-        tell(Event("", "note", message=f"{workers} workers were asked for; {fit} fit this machine."))
-    size = min(fit, workers or fit, len(jobs))
-    devices = {job.device for job in jobs}
+    return run_board(Board(jobs, tell), jobs, workers, len(jobs), sharing)
+
+
+def run_board(board: Board, like: Sequence[Job], workers: int | None, count: int, sharing: Sharing) -> dict[str, str]:
+    """Do what the board gives, up to `count` jobs `like` these in threads and devices; otherwise as `run_on_cores`."""
+    check_fits(max((job.threads for job in like), default=1))
+    fit = at_a_time(like, sharing)
+    if workers is not None and workers > fit < count:
+        board.tell(Event("", "note", message=f"{workers} workers were asked for; {fit} fit this machine."))
+    size = min(fit, workers or fit, count)
+    devices = {job.device for job in like}
     if size > 1 or any(len(accelerators(device)) > 1 for device in devices):
-        return _side_by_side(jobs, size, sharing, tell)
-    return run_here(jobs, sharing, tell)
+        return _side_by_side(board, devices, size, sharing)
+    return run_here(board, sharing)
 
 
 def at_a_time(jobs: Sequence[Job], sharing: Sharing) -> int:
@@ -53,12 +59,10 @@ def at_a_time(jobs: Sequence[Job], sharing: Sharing) -> int:
     return max(1, fit)
 
 
-def _side_by_side(jobs: Sequence[Job], size: int, sharing: Sharing, tell: Report) -> dict[str, str]:
-    board, crew = Board(jobs, tell), list[_Worker]()
+def _side_by_side(board: Board, devices: set[str], size: int, sharing: Sharing) -> dict[str, str]:
+    crew = list[_Worker]()
     have = len(cores())
-    places = {
-        device: len(accelerators(device)) * sharing.at_a_time for device in {job.device for job in jobs} - {"cpu"}
-    }
+    places = {device: len(accelerators(device)) * sharing.at_a_time for device in devices - {"cpu"}}
 
     def fits(job: Job) -> bool:
         busy = [worker.job for worker in crew if worker.job is not None]
@@ -81,6 +85,10 @@ def _side_by_side(jobs: Sequence[Job], size: int, sharing: Sharing, tell: Report
                 ready = wait([worker.connection for worker in crew], timeout=0.2)
                 for worker in [worker for worker in crew if worker.connection in ready]:
                     _hear(worker, crew, board, stop)
+                for worker in crew:
+                    if worker.job is not None and worker.job.label in board.cancelled and not worker.leaving:
+                        worker.leaving = True
+                        worker.process.terminate()
         finally:
             for worker in crew:
                 worker.connection.close()  # who waits for work ends
@@ -152,6 +160,10 @@ def _hear(worker: _Worker, crew: list[_Worker], board: Board, stop: threading.Ev
         board.tell(news)
         return
     job, worker.job = worker.job, None
+    if worker.leaving:
+        crew.remove(worker)
+        worker.connection.close()
+        worker.process.join()
     if job is not None:
         board.ended(job, *news)
 

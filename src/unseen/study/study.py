@@ -129,9 +129,7 @@ def read_yaml(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(
-            f"{path} holds {type(raw).__name__}, expected a mapping with keys such as name, base and axes."
-        )
+        raise ConfigError(f"{path} holds {type(raw).__name__}, expected a mapping: keys, each with its value.")
     return apply_changes(raw, changes)
 
 

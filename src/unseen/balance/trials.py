@@ -1,0 +1,142 @@
+"""A trial: an experiment of the search, trained and judged on what was held out, in `runs/<id>` like a study's cell.
+
+```
+<run>/balance-<judge>-<step>.json      # dB by suite after so many steps, written whole
+```
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from unseen import training
+from unseen.backgrounds import Backgrounds
+from unseen.balance.space import ORDINARY, Params, Space
+from unseen.checkpoints import load_checkpoint, restorer
+from unseen.evaluation.evaluate import evaluate
+from unseen.evaluation.suites import Suite
+from unseen.rows import summarise
+from unseen.study.cells import Event, Report
+from unseen.study.jobs import Job
+
+RUNG = "rung"
+"""The kind of news that a trial was judged at a rung; who is told answers False to end it there."""
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """Who judges trials, and where they lie: the space, the folder of runs, and the judge's name."""
+
+    space: Space
+    runs: Path
+    judge: str
+
+    @classmethod
+    def of(cls, space: Space, runs: Path) -> "Sitting":
+        judge = space.judge()
+        images = Backgrounds(judge.images)
+        return cls(space, runs, judge.id(images.content_hash, images.names))
+
+    @property
+    def suites(self) -> tuple[Suite, ...]:
+        """What a trial is judged on, the narrow degradation first."""
+        return tuple(s for s in self.space.judge().resolve(self.space.experiment.degradation) if isinstance(s, Suite))
+
+    def folder(self, params: Params) -> Path:
+        """The run of a trial."""
+        experiment = self.space.trial(params)
+        return self.runs / training.named(experiment, Backgrounds(experiment.backgrounds).content_hash).id
+
+    def file(self, folder: Path, step: int) -> Path:
+        return folder / f"balance-{self.judge}-{step}.json"
+
+    def known(self, folder: Path, step: int) -> dict[str, float] | None:
+        """dB by suite after so many steps, if that was judged."""
+        with suppress(OSError, ValueError, AttributeError):
+            found = json.loads(self.file(folder, step).read_text())
+            return {str(suite): float(value) for suite, value in found.items()}
+        return None
+
+    def job(self, params: Params, label: str) -> Job:
+        """The trial as what a pool of processes does: finished where it was judged after its last step."""
+        folder, recipe = self.folder(params), training.resolve(self.space.trial(ORDINARY), "").recipe
+        return Job(
+            label, self.file(folder, recipe.steps), folder / ".cell.lock", recipe.threads or 1, recipe.device,
+            partial(run_trial, self, params, label),
+        )  # fmt: skip
+
+
+def run_trial(sitting: Sitting, params: Params, label: str, tell: Report) -> None:
+    """Train a trial and judge it at every rung and at its end. Ends early where `tell` answers a rung with False.
+
+    Interrupted after Ctrl-C, with everything saved.
+    """
+    experiment = sitting.space.trial(params)
+    recipe, steps = experiment.recipe, experiment.recipe.steps
+
+    def watch(step: int, path: Path) -> bool:
+        _judge(sitting, path, path.parent.parent, step, label, tell)
+        return tell(Event(label, RUNG, step, steps)) is not False
+
+    with training.using_threads(recipe.threads):
+        trained = training.train(
+            experiment, sitting.runs, watch=watch,
+            progress=lambda done, loss: tell(Event(label, "train", done, steps, loss)),
+        )  # fmt: skip
+        for step in recipe.snapshots:  # of a run that was there before, or had been judged by another judge
+            path = trained.folder / training.SNAPSHOTS / f"{step}.safetensors"
+            if path.is_file() and sitting.known(trained.folder, step) is None:
+                watch(step, path)
+        if trained.checkpoint.is_file():
+            _judge(sitting, trained.checkpoint, trained.folder, steps, label, tell)
+    tell(Event(label, "done"))
+
+
+def _judge(sitting: Sitting, path: Path, folder: Path, step: int, label: str, tell: Report) -> None:
+    """PSNR by suite, on the family's channels, to a file of its own; nothing where that is there."""
+    if sitting.known(folder, step) is not None:
+        return
+    space, judge, suites = sitting.space, sitting.space.judge(), sitting.suites
+    images = Backgrounds(judge.images)
+    total, judged = sum(suite.size(images, judge.limit) for suite in suites), 0
+    checkpoint = load_checkpoint(path, space.experiment.recipe.device.replace("auto", "cpu"))
+    recipe = checkpoint.experiment.recipe
+    with training.stopping() as stop, torch.inference_mode():
+
+        def progress(suite: str, count: int) -> None:
+            nonlocal judged
+            judged += count
+            tell(Event(label, "judge", judged, total))
+            if stop.is_set():
+                raise training.Interrupted(f"Stopped while judging {label}. Run the same command again to go on.")
+
+        rows = evaluate(
+            restorer(checkpoint.network, recipe.device, recipe.precision), suites, images, crop=judge.crop,
+            limit=judge.limit, seed=judge.seed, draws=1, ssim=False, baselines=False, progress=progress,
+        )  # fmt: skip
+    summary = summarise(rows).set_index("suite")
+    quantity = f"psnr_{space.experiment.degradation.color}"
+    found = {suite.name: float(summary.loc[suite.name, quantity]) for suite in suites}  # pyright: ignore
+    training.write_json(sitting.file(folder, step), found)
+
+
+def worth(mine: Mapping[str, float], ordinary: Mapping[str, float], space: Space) -> float:
+    """dB: the mean over pseudo-unseen suites of what is won over ordinary training, less twice what is lost beyond
+    what the space allows on the narrow degradation, and, on average, on each of those suites."""
+    won = {suite: mine[suite] - ordinary[suite] for suite in mine}
+    unseen = [value for suite, value in won.items() if suite != NARROW]
+    lost = [max(0.0, -value - space.worse) for value in unseen]
+    mean = sum(unseen) / len(unseen)
+    return mean - PENALTY * (max(0.0, -won[NARROW] - space.allowed) + sum(lost) / len(lost))
+
+
+NARROW = "narrow"
+"""What the suite of ordinary training's own degradation is called."""
+
+PENALTY = 2.0
+"""How much a dB that is lost beyond what is allowed counts against a dB that is won."""
