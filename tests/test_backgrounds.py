@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from unseen.backgrounds import PHOTOGRAPHS, Backgrounds, BackgroundsConfig, Dials
+from unseen.complexity.choice import ByComplexity
 from unseen.errors import ConfigError, DataError, ImageError
 from unseen.images import read_image, write_image
 from unseen.seeding import generator
@@ -319,6 +320,7 @@ def test_the_count_of_a_mixture_is_shared_out(
         ({"parts": [{"parts": [{}]}]}, "mixture itself"),
         ({"source": "leaves", "by_complexity": {}}, "dial of complexity"),
         ({"by_complexity": {"low": 0.5, "high": 0.5}}, "ends of a band"),
+        ({"complexity": 0.1}, "of generated leaves"),
     ],
     ids=str,
 )
@@ -332,6 +334,17 @@ def test_a_mixture_is_read_back_from_what_it_was_written_as(folder: str) -> None
     config = BackgroundsConfig.model_validate(raw)
     assert [part.seed for part in config.parts or ()] == [3, 5]
     assert BackgroundsConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 10, 100, 270])
+@pytest.mark.parametrize("cut", [0.001, 0.25, 0.55, 0.999])
+def test_bands_that_meet_share_no_image_and_leave_none_out(number: int, cut: float) -> None:
+    values, shuffled = [float(value) for value in range(number)], list(range(number))
+    below = ByComplexity(high=cut).chosen(values, shuffled)
+    above = ByComplexity(low=cut).chosen(values, shuffled)
+    assert below and above
+    if round(cut * number) not in (0, number):
+        assert below + above == shuffled
 
 
 def test_images_are_chosen_by_their_complexity(tmp_path: Path) -> None:

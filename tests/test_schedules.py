@@ -98,6 +98,27 @@ def test_every_dial_turns_and_ends_where_the_experiment_has_it(leaves: Backgroun
     assert preset("steeper", 0.5).outside(wide.met)
 
 
+def test_what_a_schedule_passes_through_is_met() -> None:
+    """Between streaks about the vertical and steep ones lie those that lean a little: in neither, but met."""
+    start, end = Rain(direction=Range(low=-5, high=5)), Rain(direction=Range(low=40, high=60))
+    turning = experiment(degradation=end.model_dump(), schedules={"degradation": {"start": start.model_dump()}})
+    leaning, flat = (Rain(direction=Range(low=low, high=low + 10)) for low in (18, 70))
+    assert leaning.outside(start) and leaning.outside(end)
+    assert not leaning.outside(turning.met) and flat.outside(turning.met) == ("direction",)
+    blended = Rain(direction=Range(low=40, high=60), blend="screen")
+    other = experiment(degradation=blended.model_dump(), schedules={"degradation": {"start": start.model_dump()}})
+    assert not leaning.outside(other.met) and not leaning.model_copy(update={"blend": "screen"}).outside(other.met)
+
+
+def test_scheduled_counts_of_a_mixture_are_those_of_its_subsets() -> None:
+    raw = {"parts": [{**LEAVES, "count": None}, {**LEAVES, "seed": 5, "count": None}], "weights": [3, 1]}
+    whole = Backgrounds(BackgroundsConfig.model_validate({**raw, "count": 16}))
+    for count in (2, 3, 5, 7, 8):
+        few = Backgrounds(BackgroundsConfig.model_validate({**raw, "count": count}))
+        rngs = [[generator(0, "test", index) for index in range(20)] for _ in range(2)]
+        assert torch.equal(whole.patches(rngs[0], 16, Dials(count=count)), few.patches(rngs[1], 16)), count
+
+
 def test_the_first_images_are_those_of_a_smaller_subset(leaves: Backgrounds) -> None:
     few = Backgrounds(BackgroundsConfig.model_validate({**LEAVES, "count": 3}))
     rngs = [[generator(0, "test", index) for index in range(20)] for _ in range(2)]

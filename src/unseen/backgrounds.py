@@ -114,6 +114,8 @@ class BackgroundsConfig(Frozen):
         if self.parts is None:
             if self.weights is not None:
                 raise ValueError("weights are for a mixture: give its parts")
+            if self.source != "leaves" and "complexity" in self.model_fields_set and self.complexity != 0.5:
+                raise ValueError("complexity is of generated leaves: set source to leaves, or choose by_complexity")
             if self.by_complexity is not None and self.source == "leaves":
                 raise ValueError("leaves have a dial of complexity: set complexity instead of by_complexity")
             return self
@@ -241,6 +243,7 @@ class Backgrounds:
     ) -> None:
         self.config = config
         self._parts: list[Backgrounds] = []
+        self._shared: dict[int, list[int]] = {}
         if config.parts is not None:
             for part in _shared_out(config):
                 self._parts.append(Backgrounds(part, cache, memory_limit=memory_limit, progress=progress))
@@ -250,7 +253,7 @@ class Backgrounds:
             self.content_hash = hashlib.sha256(f"{content} mirror={config.mirror}".encode()).hexdigest()
             return
         pool = _pool(config)
-        chosen, pieces = _pieces(config, pool, cache)
+        chosen, pieces = _pieces(config, pool, cache, progress)
         used = sorted({piece.entry for piece in pieces})
         with ThreadPoolExecutor(_THREADS) as threads:
             recipes = dict(zip(used, threads.map(lambda entry: pool[entry].recipe(), used), strict=True))
@@ -295,9 +298,18 @@ class Backgrounds:
             if here:
                 # What is left of the first number, spread over [0, 1) again, chooses among the images of the part.
                 mine = [[min((drawn[at][0] - low) / (high - low), _BELOW_ONE), *drawn[at][1:]] for at in here]
-                share = None if dials.count is None else _share(dials.count, len(part), len(self))
+                share = None if dials.count is None else min(self._shares(dials.count)[number], len(part))
                 patches[here] = part._cut(mine, size, replace(dials, count=share), self.config.mirror)
         return patches
+
+    def _shares(self, count: int) -> list[int]:
+        """How many of the first `count` images are those of each part: as the experiment of that count has them."""
+        if count not in self._shared:
+            parts = self.config.parts or ()
+            fewest = sum(part.count or 1 for part in parts)
+            shares = _shared_out(self.config.model_copy(update={"count": max(count, fewest)}))
+            self._shared[count] = [part.count or len(mine) for part, mine in zip(shares, self._parts, strict=True)]
+        return self._shared[count]
 
     def _homes(self, dials: Dials) -> tuple[list["Backgrounds"], list[float]]:
         """The parts of a mixture, and where in [0, 1) the share of each but the last ends."""
@@ -345,7 +357,10 @@ def available(config: BackgroundsConfig) -> int:
         return config.count or 0
     number = len(_pool(config))
     band = config.by_complexity
-    return number if band is None else math.ceil(band.high * number) - math.floor(band.low * number)
+    if band is None:
+        return number
+    first, end = band.ends(number)
+    return end - first
 
 
 def at_most(config: BackgroundsConfig, count: int) -> int:
@@ -370,11 +385,6 @@ def _smoothed(patches: Float[Tensor, "b 3 h w"], sigma: float, margin: int) -> F
     kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
     along = functional.conv2d(patches, kernel, groups=3)
     return functional.conv2d(along, kernel.transpose(2, 3), groups=3)
-
-
-def _share(count: int, mine: int, total: int) -> int:
-    """How many of `count` images are those of a part that holds `mine` of `total`."""
-    return max(1, round(count * mine / total))
 
 
 def _shared_out(config: BackgroundsConfig) -> list[BackgroundsConfig]:
@@ -531,7 +541,9 @@ def _leaves_entry(name: str, leaves: DeadLeaves, size: tuple[int, int], seed: in
     )
 
 
-def _pieces(config: BackgroundsConfig, pool: Sequence[_Entry], cache: Path | None) -> tuple[list[int], list[_Piece]]:
+def _pieces(
+    config: BackgroundsConfig, pool: Sequence[_Entry], cache: Path | None, progress: Progress | None
+) -> tuple[list[int], list[_Piece]]:
     """What is kept, and in which order subsets grow (as places in it). A piece does not depend on `count`, which only
     says how many there are."""
     available = len(pool)
@@ -543,12 +555,13 @@ def _pieces(config: BackgroundsConfig, pool: Sequence[_Entry], cache: Path | Non
         pieces = _patches(config, available, config.count)
         if config.by_complexity is not None:
             candidates = _patches(config, available, max(config.by_complexity.among, config.count))
-            pieces = [candidates[number] for number in _by_complexity(config, pool, candidates, cache)[: config.count]]
+            order = _by_complexity(config, pool, candidates, cache, progress)
+            pieces = [candidates[number] for number in order[: config.count]]
     else:
         if config.by_complexity is None:
             order = torch.randperm(available, generator=generator(config.seed, "backgrounds", "order")).tolist()
         else:
-            order = _by_complexity(config, pool, [_Piece(entry) for entry in range(available)], cache)
+            order = _by_complexity(config, pool, [_Piece(entry) for entry in range(available)], cache, progress)
         if config.count is not None and config.count > len(order):
             held = f"the {config.part} part of '{config.source}' holds {available} images"
             band = "" if len(order) == available else f", and the chosen band of complexity {len(order)} of them"
@@ -573,7 +586,11 @@ def _patches(config: BackgroundsConfig, available: int, count: int) -> list[_Pie
 
 
 def _by_complexity(
-    config: BackgroundsConfig, pool: Sequence[_Entry], pieces: Sequence[_Piece], cache: Path | None
+    config: BackgroundsConfig,
+    pool: Sequence[_Entry],
+    pieces: Sequence[_Piece],
+    cache: Path | None,
+    progress: Progress | None,
 ) -> list[int]:
     """The pieces in the order in which `by_complexity` takes them, those outside its band left out."""
     assert config.by_complexity is not None
@@ -582,7 +599,7 @@ def _by_complexity(
         recipes = dict(zip(used, threads.map(lambda entry: pool[entry].recipe(), used), strict=True))
         sizes = dict(zip(used, threads.map(lambda entry: pool[entry].size(), used), strict=True))
     order = sorted(range(len(pieces)), key=lambda number: pieces[number].entry)
-    images = _cut(pool, [pieces[number] for number in order], sizes, None)
+    images = _cut(pool, [pieces[number] for number in order], sizes, progress)
     found = measured_once(config.by_complexity.measure, images, _recipe(order, pieces, recipes), cache)
     values = dict(zip(order, found, strict=True))
     shuffled = torch.randperm(len(pieces), generator=generator(config.seed, "backgrounds", "order")).tolist()

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from unseen import priors
 from unseen.backgrounds import BackgroundsConfig
 from unseen.data import PairsConfig
-from unseen.degradations import AnyDegradation, Degradation, Mixture, Rain, essence
+from unseen.degradations import AnyDegradation, Degradation, Mixture, Rain, essence, swept
 from unseen.errors import ConfigError
 from unseen.losses import L1, AnyLoss
 from unseen.networks import AnyNetworkConfig, ResNetConfig
@@ -145,9 +145,12 @@ class Experiment(Frozen):
     @property
     def met(self) -> Degradation:
         """All that is met while training, as one: what is unseen must lie outside of it. The degradation itself, unless
-        a schedule starts from what does not lie within it."""
+        a schedule starts from what does not lie within it, and passes through all between."""
         end, *starts = self.degradations
-        return end if all(start.within(end) for start in starts) else Mixture(parts=(end, *starts))
+        if all(start.within(end) for start in starts):
+            return end
+        between = [each for start in starts for each in swept(start, end)]
+        return Mixture(parts=(end, *starts, *between))
 
     def course(self, images: int) -> Course:
         """The dials at every step, with so many `images` to draw from."""

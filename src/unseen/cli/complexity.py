@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +46,7 @@ def complexity(
     from unseen.report.complexity import Found, sentences, write_complexity
 
     named = {name: _degrade(preset(name, scale)) for name in dict.fromkeys(degradation or [])}
-    pools = {name: _opened(source, limit, seed) for name, source in _names(folder).items()}
+    pools: dict[str, Backgrounds] = {}
     folders: list[Survey] = []
     laid: list[Survey] = []
     with progress_bar(json_) as draw:
@@ -53,6 +54,8 @@ def complexity(
         def told(what: str, done: int, total: int) -> None:
             draw(what, done, total, "")
 
+        for name, source in _names(folder).items():
+            pools[name] = _opened(source, limit, seed, partial(told, f"{name}, images opened"))
         for name, pool in pools.items():
             patches = pool.patches
             folders.append(survey_images(name, pool.crops(size), len(pool), patches, seed=seed, progress=told))
@@ -60,7 +63,7 @@ def complexity(
                 survey_degradation(each, name, degrade, patches, size=size, seed=seed, progress=told)
                 for each, degrade in named.items()
             ]
-    ends = [_ends(survey, _picture(pools[survey.name], size)) for survey in folders]
+    ends = [_ends(survey, _picture(survey, pools[survey.name], size)) for survey in folders]
     first = folders[0].name  # one folder is enough to see a degradation
     ends += [
         _ends(survey, _layer(named[survey.name], pools[survey.on], size, seed)) for survey in laid if survey.on == first
@@ -85,28 +88,31 @@ def _names(sources: list[str]) -> dict[str, str]:
     return {name if last.count(name) == 1 else source: source for name, source in zip(last, sources, strict=True)}
 
 
-def _opened(source: str, limit: int, seed: int) -> "Backgrounds":
+def _opened(source: str, limit: int, seed: int, progress: "Callable[[int, int], None]") -> "Backgrounds":
     from unseen.backgrounds import Backgrounds, BackgroundsConfig, expanded
     from unseen.images import find_images
 
     if source == "embedded":
-        pool = Backgrounds(BackgroundsConfig())
+        pool = Backgrounds(BackgroundsConfig(), progress=progress)
         return pool if len(pool) <= limit else Backgrounds(BackgroundsConfig(count=limit, seed=seed))
     if source == "leaves":
         raise ConfigError("leaves are endless: name a folder of images, or embedded, which has some leaves in it.")
     there = len(find_images(expanded(source)))
     if there > limit:
         say(f"{source}: {limit} of its {there:,} images, a seeded choice; --limit takes more.")
-    return Backgrounds(BackgroundsConfig(source=source, count=min(limit, there), seed=seed))
+    return Backgrounds(BackgroundsConfig(source=source, count=min(limit, there), seed=seed), progress=progress)
 
 
 def _degrade(degradation: "Degradation") -> "Degrade":
     return lambda clean, rngs: degradation.render(clean, degradation.sample((clean.shape[-2], clean.shape[-1]), rngs))
 
 
-def _picture(pool: "Backgrounds", size: int) -> "Callable[[str], Bytes]":
-    """How an image is found again, by name, cut as it was measured."""
-    crops = dict(pool.crops(size))
+def _picture(survey: "Survey", pool: "Backgrounds", size: int) -> "Callable[[str], Bytes]":
+    """How an image that is shown is found again, by name, cut as it was measured."""
+    from unseen.report.complexity import shown
+
+    wanted = {name for names in shown(survey) for name in names}
+    crops = {name: crop for name, crop in pool.crops(size) if name in wanted}
     return crops.__getitem__
 
 

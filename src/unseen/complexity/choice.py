@@ -53,6 +53,12 @@ class ByComplexity(Frozen):
             raise ValueError(f"low is {self.low:g}, not below high, {self.high:g}: they are the ends of a band")
         return self
 
+    def ends(self, number: int) -> tuple[int, int]:
+        """Where among `number` images in order the band begins and ends, at least one of them: bands that meet share
+        no image."""
+        first = min(round(self.low * number), number - 1)
+        return first, max(first + 1, round(self.high * number))
+
     def chosen(self, values: Sequence[float], shuffled: Sequence[int]) -> list[int]:
         """Indices of `values` in the order in which they are taken; `shuffled` is the order of "random".
 
@@ -65,7 +71,7 @@ class ByComplexity(Frozen):
             )
         more = 1 if MEASURES[self.measure].more == "higher" else -1
         rising = sorted(range(len(values)), key=lambda index: more * values[index])
-        band = rising[math.floor(self.low * len(rising)) : math.ceil(self.high * len(rising))]
+        band = rising[slice(*self.ends(len(rising)))]
         if self.order == "simplest":
             return band
         if self.order == "most complex":

@@ -28,12 +28,15 @@ _THREADS = 2  # the coder lets others run
 def compression(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b"]:
     """Bits per pixel, all channels together, of each image as an 8-bit lossless WebP file, headers included.
 
-    One channel is coded as grey; values beyond [0, 1] are clipped. Unit: bits per pixel; 24 is raw RGB. Not invariant
-    to anything exactly; mirroring, turning and brightness change it little, noise and contrast very much: noise
-    is what cannot be compressed. Images below about 64 x 64 pay for the header. Cost: about 25 ms for 256 x 256.
+    Images are RGB, or of one channel, which is coded as grey; values beyond [0, 1] are clipped. Unit: bits per pixel;
+    24 is raw RGB. Not invariant to anything exactly; mirroring, turning and brightness change it little, noise and
+    contrast very much: noise is what cannot be compressed. Images below about 64 x 64 pay for the header. Cost: about
+    25 ms for 256 x 256.
 
-    Raises `ConfigError` for sides above 16,383 pixels, which the coder does not take.
+    Raises `ConfigError` for other numbers of channels, and for sides above 16,383 pixels, which it does not take.
     """
+    if images.shape[1] not in (1, 3):
+        raise ConfigError(f"The lossless coder takes RGB, or one channel of grey, not {images.shape[1]} channels.")
     if max(images.shape[-2:]) > LONGEST:
         raise ConfigError(
             f"The lossless coder takes sides of at most {LONGEST:,} pixels, not {tuple(images.shape[-2:])}: crop first."

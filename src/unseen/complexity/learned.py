@@ -96,7 +96,7 @@ def content(patches: Patches, budget: Budget | None = None, seed: int = 0) -> Dr
     budget = Budget() if budget is None else budget
 
     def draw(step: int) -> Planes:
-        return _planes(patches(_addresses(budget, seed, step, "content"), budget.size))
+        return _planes(_whole(patches(_addresses(budget, seed, step, "content"), budget.size)))
 
     return draw
 
@@ -109,11 +109,16 @@ def change(patches: Patches, degrade: Degrade, budget: Budget | None = None, see
     budget = Budget() if budget is None else budget
 
     def draw(step: int) -> Planes:
-        clean = patches(_addresses(budget, seed, step, "content"), budget.size)
+        clean = _whole(patches(_addresses(budget, seed, step, "content"), budget.size))
         batch = degrade(clean, _addresses(budget, seed, step, "degradation"))
-        return _planes((batch.degraded * PEAK).round() / PEAK - clean)
+        return _planes(_whole(batch.degraded) - clean)
 
     return draw
+
+
+def _whole(images: Images) -> Images:
+    """In multiples of 1/255: what is smoothed, scaled down or degraded lies between them, and would cost too little."""
+    return (images * PEAK).round() / PEAK
 
 
 def _addresses(budget: Budget, seed: int, step: int, what: str) -> list[torch.Generator]:

@@ -88,9 +88,10 @@ def balance(content: Survey, degradation: Survey) -> float:
     """Code length of the content over that of the degradation, both per value; NaN where the degradation costs nothing.
 
     Above 1 the content is the more complex of the two, and the degradation the simpler thing to fit: the shortcut of
-    ordinary training. Below 1 the content is the simpler one. Fewer or simpler backgrounds lower it, wider
-    degradations too. It compares what one small network pays for both under one budget; for noise, nearly all of
-    which is paid for what nobody can predict, read `CodeLength.learning` beside it.
+    ordinary training. Below 1 the content is the simpler one. Simpler backgrounds lower it, wider degradations too; how
+    many backgrounds there are it hardly sees (`unseen.balance.predict` scales the content's by their number). It
+    compares what one small network pays for both under one budget; for noise, nearly all of which is paid for what
+    nobody can predict, read `CodeLength.learning` beside it.
     """
     paid = degradation.learned.bits
     return content.learned.bits / paid if paid > 0 else float("nan")

@@ -127,6 +127,22 @@ def between(start: Degradation, end: Degradation, share: float) -> Degradation:
     return type(end).model_construct(**fields)
 
 
+def swept(start: Degradation, end: Degradation) -> tuple[Degradation, ...]:
+    """What `between` passes through on its way from one to the other, at most: of two plain ones of a kind, ranges that
+    span those of both (twice, where they also differ in what is no range). Nothing of others, which are only mixed."""
+    if type(start) is not type(end) or isinstance(start, Mixture):
+        return ()
+    spans: dict[str, object] = {"name": ""}
+    for name in type(end).model_fields:
+        one, other = getattr(start, name), getattr(end, name)
+        if isinstance(one, Range | Choice) and isinstance(other, Range | Choice):
+            spans[name] = one if one == other else Range(low=min(one.low, other.low), high=max(one.high, other.high))
+        elif isinstance(one, float) and isinstance(other, float):
+            spans[name] = max(one, other)  # a deviation from a range, or no factor
+    found = [each.model_copy(update=spans) for each in (start, end)]
+    return (found[0],) if found[0] == found[1] else tuple(found)
+
+
 def _range_between(start: Range | Choice, end: Range | Choice, share: float) -> Range | Choice:
     low, high = (one + share * (other - one) for one, other in ((start.low, end.low), (start.high, end.high)))
     values = {value for one in (start, end) if isinstance(one, Choice) for value in one.values if low <= value <= high}
@@ -163,5 +179,6 @@ __all__ = [
     "mask_of",
     "preset",
     "preset_names",
+    "swept",
     "unseen_by",
 ]
