@@ -149,6 +149,8 @@ def test_between_two_rains_the_ends_lie_between_theirs() -> None:
     assert half.direction == Range(low=-50, high=50)
     assert half.width == Choice(values=(1.5, 2.5, 3.5))
     assert Rain.model_validate(half.model_dump()) == half
+    halfway = between(narrow, preset("wide", 0.5), 0.5)
+    assert isinstance(halfway, Rain) and halfway.width == Range(low=1.25, high=3.75)  # from a choice to a range
     assert narrow.within(half.model_copy(update={"width": Range(low=1, high=4), "quantity": Range(low=1, high=60)}))
     assert not half.within(narrow) and not narrow.within(preset("poisson"))
 

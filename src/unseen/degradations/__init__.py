@@ -104,9 +104,9 @@ def unseen_by(family: str, scale: float = 1.0) -> dict[str, dict[str, tuple[str,
 def between(start: Degradation, end: Degradation, share: float) -> Degradation:
     """A degradation between two: `start` at share 0, `end` at 1.
 
-    Of two plain ones of a kind, the ends of every range lie between theirs, in proportion; a choice takes those values
-    of both that lie within such ends; what is no number changes half-way. Two of different kinds, or mixtures, are
-    mixed: each image meets `end` with the probability `share`.
+    Of two plain ones of a kind, the ends of every range lie between theirs, in proportion; two choices become one of
+    those values of both that lie within such ends, a choice and a range a range; what is no number changes half-way.
+    Two of different kinds, or mixtures, are mixed: each image meets `end` with the probability `share`.
     """
     if share <= 0 or start == end:
         return start
@@ -145,7 +145,9 @@ def swept(start: Degradation, end: Degradation) -> tuple[Degradation, ...]:
 
 def _range_between(start: Range | Choice, end: Range | Choice, share: float) -> Range | Choice:
     low, high = (one + share * (other - one) for one, other in ((start.low, end.low), (start.high, end.high)))
-    values = {value for one in (start, end) if isinstance(one, Choice) for value in one.values if low <= value <= high}
+    values: set[float] = set()
+    if isinstance(start, Choice) and isinstance(end, Choice):
+        values = {value for value in (*start.values, *end.values) if low <= value <= high}
     return Choice(values=tuple(sorted(values))) if values else Range(low=low, high=high)
 
 
