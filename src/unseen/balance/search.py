@@ -31,11 +31,12 @@ from unseen.study.jobs import Board, Job, claimed
 from unseen.study.pool import run_board
 
 STARTERS = (
-    Params(widening=1.0, narrow=0.4, power=0.5),
-    Params(widening=1.0, narrow=0.2, until=0.5, removal=2.0),
-    Params(widening=0.5, narrow=0.4, removal=2.0, power=0.5),
+    Params(widening=1.0, narrow=0.5, removal=3.0, power=0.6, clean=0.1),
+    Params(widening=1.0, narrow=0.3, removal=2.0, power=0.5),
+    Params(widening=0.6, narrow=0.4, removal=3.0, power=0.7, clean=0.1),
 )
-"""What is tried first, after ordinary training, against which everything is measured."""
+"""What is tried first, after ordinary training, against which everything is measured: near the best of a first search
+on photographs (docs/balance.md)."""
 
 ENDED, TRIALS = "ended", "trials"
 """Kinds of news beside those of a study: a trial has ended (`message`: how); so many trials of so many have."""
