@@ -91,7 +91,7 @@ def test_a_trial_is_the_experiment_with_its_dials_turned() -> None:
     assert (trial.backgrounds.count, trial.backgrounds.validation, chosen.backgrounds.validation) == (4, 3, None)
     assert isinstance(trial.degradation, Mixture) and trial.degradation.weights == (0.25, 0.75)
     widened = trial.degradation.parts[1]
-    assert isinstance(widened, Rain) and widened.direction == Range(low=-42, high=42)
+    assert isinstance(widened, Rain) and widened.direction == Range(low=-48, high=48)
     assert trial.schedules is not None and trial.schedules.degradation is not None
     assert trial.clean == 0.1 and trial.recipe.loss == Decoupled(removal=2, power=0.5)
     assert space().trial(Params(removal=2.0)).recipe.loss == Decoupled(removal=2)
