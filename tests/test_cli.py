@@ -304,14 +304,14 @@ def test_the_recipe_content_is_what_was_measured() -> None:
 
 def test_a_file_is_laid_over_a_recipe_and_options_over_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     below = {
-        "backgrounds": {"count": 32, "complexity": 0.25},
+        "backgrounds": {"count": 32, "mirror": True},
         "network": {"kind": "ResNet", "width": 24, "blocks": 4},
         "seed": 2,
     }
     monkeypatch.setattr(recipes, "recipe", {"few": below}.__getitem__)
     (tmp_path / "mine.yaml").write_text("backgrounds: {count: 8}\nnetwork: {kind: UNet, levels: 2}\n")
     found = read_experiment(tmp_path / "mine.yaml", {"seed": 3}, ["network.blocks=3"], "few")
-    assert (found.backgrounds.count, found.backgrounds.complexity, found.seed) == (8, 0.25, 3)
+    assert (found.backgrounds.count, found.backgrounds.mirror, found.seed) == (8, True, 3)
     assert found.network == UNetConfig(levels=2, blocks=3)  # another kind: nothing of the ResNet is left
     assert read_experiment(None, {}, ["network.width=16"], "few").network == ResNetConfig(width=16, blocks=4)
 

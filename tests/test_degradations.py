@@ -539,7 +539,8 @@ def test_what_is_unseen_is_computed() -> None:
     assert "direction" in table["steep"]["small"]
     assert "direction" in table["steep"]["medium"]
     assert table["steep"]["large"] == ()
-    assert all("direction" in table["steeper"][train] for train in TRAINING)
+    assert all("direction" in table["steeper"][train] for train in ("small", "medium", "large"))
+    assert table["steeper"]["wide"] == ()
     assert all("width" in table["thick"][train] for train in TRAINING)
     assert "width" in table["fine"]["medium"]
     assert "quantity" in table["dense"]["large"]

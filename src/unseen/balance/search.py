@@ -368,9 +368,11 @@ def _write_bounds(sitting: Sitting, folder: Path, name: str, tell: Report) -> Pr
                 "Choose another folder with -o."
             )
         return prediction
-    prediction = Prediction.measure(
-        sitting.space, lambda what, done, total: tell(Event("", "measure", done, total, message=what))
-    )
+
+    def measuring(what: str, done: int, total: int) -> None:
+        tell(Event("", "measure", done, total, message=what))
+
+    prediction = Prediction.measure(sitting.space, measuring)
     training.write_json(
         path,
         {

@@ -79,15 +79,15 @@ def run_trial(sitting: Sitting, params: Params, label: str, tell: Report) -> Non
     experiment = sitting.space.trial(params)
     recipe, steps = experiment.recipe, experiment.recipe.steps
 
+    def progress(done: int, loss: float) -> None:
+        tell(Event(label, "train", done, steps, loss))
+
     def watch(step: int, path: Path) -> bool:
         _judge(sitting, path, path.parent.parent, step, label, tell)
         return tell(Event(label, RUNG, step, steps)) is not False
 
     with training.using_threads(recipe.threads):
-        trained = training.train(
-            experiment, sitting.runs, watch=watch,
-            progress=lambda done, loss: tell(Event(label, "train", done, steps, loss)),
-        )  # fmt: skip
+        trained = training.train(experiment, sitting.runs, watch=watch, progress=progress)
         for step in recipe.snapshots:  # of a run that was there before, or had been judged by another judge
             path = trained.folder / training.SNAPSHOTS / f"{step}.safetensors"
             if path.is_file() and sitting.known(trained.folder, step) is None:

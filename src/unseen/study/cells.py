@@ -47,10 +47,12 @@ Report = Callable[[Event], bool | None]
 def run_cell(cell: Cell, judge: Judge, folder: Path, runs: Path, tell: Report) -> None:
     """Train a cell, judge it along its training and at its end, and write its rows to `folder`."""
     steps = cell.experiment.recipe.steps
+
+    def progress(done: int, loss: float) -> None:
+        tell(Event(cell.label, "train", done, steps, loss))
+
     with training.using_threads(cell.experiment.recipe.threads):
-        trained = training.train(
-            cell.experiment, runs, progress=lambda done, loss: tell(Event(cell.label, "train", done, steps, loss))
-        )
+        trained = training.train(cell.experiment, runs, progress=progress)
         if not (folder / "rows.parquet").is_file():
             judge_cell(cell, trained, judge, folder, tell)
     tell(Event(cell.label, "done"))
