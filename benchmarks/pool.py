@@ -74,7 +74,7 @@ class Killer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1200, help="steps of every cell (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2400, help="steps of every cell (default: %(default)s)")
     parser.add_argument("--ray", action="store_true", help="once more under Ray, with a worker killed")
     options = parser.parse_args()
     killer = Killer()
