@@ -3,7 +3,7 @@
     .venv/bin/python scripts/suite_table.py noise-methods
     .venv/bin/python scripts/suite_table.py background-count --axis backgrounds.count --seen seen --quantity residual
     .venv/bin/python scripts/suite_table.py blur-longer --seen motion motion-across --against ordinary
-    .venv/bin/python scripts/suite_table.py balance-rain --seen medium --mixed steep --against ordinary
+    .venv/bin/python scripts/suite_table.py balance-first --seen medium --mixed steep steeper long --against ordinary
 
 The mean over the seeds that are finished of one quantity (`unseen.rows.QUANTITIES`), by default PSNR in RGB, dB. The
 mean of unseen is over every suite but the seen ones, clean photographs, and those named by `--mixed`, which some

@@ -83,7 +83,7 @@ class _Record:
         self, optuna: Any, sitting: Sitting, folder: Path, name: str, command: str, prediction: Prediction
     ) -> None:
         self.sitting, self.space, self.folder, self.prediction = sitting, sitting.space, folder, prediction
-        self._optuna, self._name, self._command = optuna, name, command
+        self._name, self._command = name, command
         self._states = optuna.trial.TrialState
         self._found = _open(optuna, self.space, folder)
         self._again = deque(self._broken_off())

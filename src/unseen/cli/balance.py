@@ -82,7 +82,10 @@ def _space(experiment: Any, wide: "Degradation", steps: int | None) -> "Space":
 
     recipe = experiment.recipe.model_copy(update={"threads": experiment.recipe.threads or 1})
     experiment = experiment.model_copy(update={"recipe": recipe})
-    few = max(1, min(16, available(experiment.backgrounds) // 5))
+    there = available(experiment.backgrounds)
+    if there < 2:
+        raise ConfigError(f"A search keeps images from training to judge on: there is {there}, and it needs two or more.")
+    few = max(1, min(16, there // 5))
     raw = {"experiment": experiment, "wide": wide, "steps": steps or max(2, recipe.steps // 2), "validation": few}
     return checked(Space, raw, "the search")
 
