@@ -84,7 +84,7 @@ def _space(experiment: Any, wide: "Degradation", steps: int | None) -> "Space":
     experiment = experiment.model_copy(update={"recipe": recipe})
     there = available(experiment.backgrounds)
     if there < 2:
-        raise ConfigError(f"A search keeps images from training to judge on: there is {there}, and it needs two or more.")
+        raise ConfigError(f"A search keeps images from training to judge on: it needs two or more, not {there}.")
     few = max(1, min(16, there // 5))
     raw = {"experiment": experiment, "wide": wide, "steps": steps or max(2, recipe.steps // 2), "validation": few}
     return checked(Space, raw, "the search")
