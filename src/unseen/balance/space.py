@@ -137,7 +137,9 @@ class Space(Frozen):
         """The experiment of a trial."""
         steps = self.steps
         rungs = tuple(sorted({max(1, round(share * steps)) for share in self.rungs} - {steps}))
-        recipe = self.experiment.recipe.model_copy(update={"steps": steps, "snapshots": rungs, "warmup": 0})
+        whole = self.experiment.recipe
+        warmup = whole.warmup * steps // whole.steps
+        recipe = whole.model_copy(update={"steps": steps, "snapshots": rungs, "warmup": warmup})
         base = self.experiment.model_copy(update={"recipe": recipe, "backgrounds": self._backgrounds("train")})
         return with_params(base, params, self.inner)
 

@@ -34,6 +34,9 @@ def balance(
     steps: Annotated[
         int | None, typer.Option(help="Steps of a trial (default: half of the experiment's).", min=2)
     ] = None,
+    allowed: Annotated[
+        float, typer.Option(help="dB that may be lost on your own degradation; more counts twice.", min=0.0)
+    ] = 0.5,
     workers: Annotated[int, typer.Option(help="Trials at a time, one thread each.", min=1)] = 1,
     predict: Annotated[
         bool, typer.Option("--predict", help="Guess from complexity alone, in seconds; train nothing.")
@@ -68,14 +71,14 @@ def balance(
             f"What is trained on does not lie within what is searched: {experiment.degradation.describe()} reaches "
             f"beyond {wide.describe()}. Name a wider one with --within (sizes are in pixels: is --scale the same?)."
         )
-    space = _space(experiment, wide, steps)
+    space = _space(experiment, wide, steps, allowed)
     if predict:
         _predict(space, out, json_)
         return
     _search(space, out, runs, trials, minutes, workers, json_)
 
 
-def _space(experiment: Any, wide: "Degradation", steps: int | None) -> "Space":
+def _space(experiment: Any, wide: "Degradation", steps: int | None, allowed: float) -> "Space":
     from unseen.backgrounds import available
     from unseen.balance.space import Space
     from unseen.study.study import checked
@@ -86,7 +89,10 @@ def _space(experiment: Any, wide: "Degradation", steps: int | None) -> "Space":
     if there < 2:
         raise ConfigError(f"A search keeps images from training to judge on: it needs two or more, not {there}.")
     few = max(1, min(16, there // 5))
-    raw = {"experiment": experiment, "wide": wide, "steps": steps or max(2, recipe.steps // 2), "validation": few}
+    raw = {
+        "experiment": experiment, "wide": wide, "steps": steps or max(2, recipe.steps // 2), "validation": few,
+        "allowed": allowed,
+    }  # fmt: skip
     return checked(Space, raw, "the search")
 
 
