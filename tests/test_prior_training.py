@@ -197,8 +197,26 @@ def test_a_loss_that_is_not_finite_stops_training(folder: Path, tmp_path: Path) 
         train_prior(tiny("vae", folder, learning_rate=1e30, clip=None, warmup=0), tmp_path / "prior", save_every=2)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_mixed_precision_multiplies_in_bf16_and_computes_losses_in_fp32(kind: str, folder: Path) -> None:
+    needs_diffusers()
+    experiment = tiny(kind, folder)
+    losses: dict[bool, torch.Tensor] = {}
+    for mixed in (False, True):
+        trainee = experiment.prior.trainee(6, 0)
+        trainee.mixed = mixed
+        clean = torch.rand(2, 3, 16, 16, generator=generator(0, "test"))
+        for step in (0, 5):  # the last one with codes and critic
+            losses[mixed], figures = trainee.loss(clean, step)
+        assert losses[mixed].dtype == torch.float32 and all(each.dtype == torch.float32 for each in figures.values())
+        losses[mixed].backward()
+        assert all(weight.grad is None or weight.grad.dtype == torch.float32 for weight in trainee.parameters())
+    assert not torch.equal(losses[True], losses[False])
+    assert torch.allclose(losses[True], losses[False], rtol=0.05, atol=0.01)
+
+
 def test_the_name_is_of_the_images_not_of_their_place_and_defaults_are_of_the_kind() -> None:
-    settled = {"device": "cpu", "threads": 1}
+    settled = {"device": "cpu", "precision": "fp32", "threads": 1}
     ids = {
         PriorExperiment.model_validate(
             {"backgrounds": {"source": source, "holdout": 2}, "recipe": {**settled, "steps": steps}, "content": "a"}

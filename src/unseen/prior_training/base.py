@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field, model_validator
@@ -61,6 +62,13 @@ class AbstractTrainee(nn.Module, ABC):
 
     model: nn.Module
     critic: nn.Module | None = None
+    mixed: bool = False
+    """Whether `run` multiplies in bf16."""
+
+    def run(self, network: Callable[..., Tensor], *given: Tensor) -> Tensor:
+        """What a network makes of fp32 tensors, in fp32."""
+        with torch.autocast(given[0].device.type, torch.bfloat16, enabled=self.mixed):
+            return network(*given).float()
 
     @abstractmethod
     def loss(self, clean: Images, step: int) -> tuple[Float[Tensor, ""], Figures]:

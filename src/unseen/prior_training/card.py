@@ -67,7 +67,7 @@ def card(
         ("licence of the data", licence or "not stated"),
         ("steps", f"{recipe.steps:,} of {recipe.batch} crops of {recipe.patch} x {recipe.patch} pixels"),
         ("seed", str(experiment.seed)),
-        ("hardware", f"{where['processor']}, {where['device']}, {where['threads']} threads"),
+        ("hardware", f"{where['processor']}, {where['device']}, {where['threads']} threads, {recipe.precision}"),
         ("duration", f"{summary['seconds'] / 60:.1f} minutes"),
         ("date", where["date"]),
         ("versions", f"unseen {where['unseen']}, torch {where['torch']}, diffusers {where['diffusers']}"),

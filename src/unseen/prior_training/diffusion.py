@@ -75,7 +75,7 @@ class DiffusionTrainee(AbstractTrainee):
         return (edm.weight(sigma, config.sigma_data) * error).mean(), {"mse": error.mean().detach() / 4}
 
     def _body(self, scaled: Images, noise: edm.Sigmas) -> Images:
-        return self.model(scaled, noise).sample
+        return self.run(lambda images, level: self.model(images, level).sample, scaled, noise)
 
     def save(self, folder: str) -> None:
         super().save(folder)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from unseen.backgrounds import BackgroundsConfig
 from unseen.errors import ConfigError
-from unseen.experiment import best_device
+from unseen.experiment import best_device, has_bf16
 from unseen.prior_training.diffusion import Diffusion
 from unseen.prior_training.recipe import PriorRecipe
 from unseen.prior_training.vae import VAE
@@ -63,7 +63,8 @@ class PriorExperiment(Frozen):
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits over what decides the prior. It must have been resolved."""
-        if self.content is None or self.recipe.device == "auto" or self.recipe.threads is None:
+        recipe = self.recipe
+        if self.content is None or "auto" in (recipe.device, recipe.precision) or recipe.threads is None:
             raise ConfigError("This prior has no name yet: resolve it first (unseen.prior_training.resolved).")
         value = self.model_dump(mode="json", exclude_none=True)
         for backgrounds in (value["backgrounds"], *value["backgrounds"].get("parts", ())):
@@ -77,5 +78,8 @@ def resolved(experiment: PriorExperiment, content: str) -> PriorExperiment:
     device = best_device() if recipe.device == "auto" else recipe.device
     if device not in ("cpu", best_device()):
         raise ConfigError(f"The recipe asks for device {device}, and torch sees no such device here: use cpu or auto.")
-    settled = {"device": device, "threads": recipe.threads or torch.get_num_threads()}
+    precision = recipe.precision
+    if precision == "auto":
+        precision = "mixed" if has_bf16(device) else "fp32"
+    settled = {"device": device, "precision": precision, "threads": recipe.threads or torch.get_num_threads()}
     return experiment.model_copy(update={"recipe": recipe.model_copy(update=settled), "content": content})

@@ -77,6 +77,7 @@ def train_prior(
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         trainee = experiment.prior.trainee(recipe.steps, experiment.seed)
         trainee = trainee.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trainee.mixed = recipe.precision == "mixed"
         ending.callback(_sole_use_of(folder).release)
         run = _Run(experiment, folder, trainee)
         run.load(device)

@@ -15,7 +15,9 @@ class PriorRecipe(Frozen):
     itself. `clip` bounds the norm of the gradient (None: not). `ema` is the decay of a moving average of the weights,
     which is then what is saved (None: none); while steps are few it averages over a tenth of them.
 
-    `device` and `threads` are settled before the prior gets its name ("auto", None).
+    `device`, `precision` and `threads` are settled before the prior gets its name ("auto", None). "mixed", where the
+    hardware multiplies in bf16, runs the networks' convolutions in bf16 (autocast); images, latents, codes, noise and
+    losses stay in fp32, and so does judging.
     """
 
     steps: int = Field(default=4000, ge=1)
@@ -29,6 +31,7 @@ class PriorRecipe(Frozen):
     ema: float | None = Field(default=None, gt=0, lt=1)
     clip: float | None = Field(default=1.0, gt=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "fp32", "mixed"] = "auto"
     threads: int | None = Field(default=None, ge=1)
 
     @property

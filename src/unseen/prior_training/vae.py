@@ -71,11 +71,11 @@ class VAETrainee(AbstractTrainee):
 
     def loss(self, clean: Images, step: int) -> tuple[Float[Tensor, ""], Figures]:
         model: Any = self.model
-        mean, spread = model.quant_conv(model.encoder(clean * 2 - 1)).chunk(2, dim=1)
+        mean, spread = self.run(lambda images: model.quant_conv(model.encoder(images)), clean * 2 - 1).chunk(2, dim=1)
         spread = spread.clamp(-30, 20)  # log variance, bounded as diffusers bounds it
         rng = generator(self.seed, "prior", "latents", step)
         latents = mean + (spread / 2).exp() * torch.randn(mean.shape, generator=rng).to(mean)
-        restored = model.decoder(model.post_quant_conv(latents)) / 2 + 0.5
+        restored = self.run(lambda drawn: model.decoder(model.post_quant_conv(drawn)), latents) / 2 + 0.5
         kl = 0.5 * (mean.square() + spread.exp() - 1 - spread).mean()
         apart = reconstruction(restored, clean, self.config.gradients, self.config.scales)
         figures = {"l1": (restored - clean).abs().mean().detach(), "kl": kl.detach()}

@@ -168,7 +168,7 @@ class VQGANTrainee(AbstractTrainee):
 
     def loss(self, clean: Images, step: int) -> tuple[Float[Tensor, ""], Figures]:
         model: Any = self.model
-        latents = model.quant_conv(model.encoder(clean * 2 - 1))
+        latents = self.run(lambda images: model.quant_conv(model.encoder(images)), clean * 2 - 1)
         rows, codes, chosen = _rows(latents.detach()), latents, None
         if step >= self.codes_start:
             if step == self.codes_start:  # no code has been chosen: all start at latents
@@ -176,7 +176,8 @@ class VQGANTrainee(AbstractTrainee):
             chosen = self.codebook.book.nearest(latents)
             codes = F.embedding(chosen, self.codebook.book.weight).permute(0, 3, 1, 2)
         commitment = (latents - codes).square().mean()
-        restored = model.decoder(model.post_quant_conv(latents + (codes - latents).detach())) / 2 + 0.5
+        passed = latents + (codes - latents).detach()
+        restored = self.run(lambda drawn: model.decoder(model.post_quant_conv(drawn)), passed) / 2 + 0.5
         wanted = reconstruction(restored, clean, self.config.gradients, self.config.scales)
         loss = wanted + self.config.commitment * commitment
         figures = {"l1": (restored - clean).abs().mean().detach(), "commitment": commitment.detach()}
@@ -184,7 +185,7 @@ class VQGANTrainee(AbstractTrainee):
             adversarial, weight = wanted.new_zeros(()), wanted.new_zeros(())
             if step >= self.start:
                 self.critic.requires_grad_(False)
-                adversarial = -self.critic(restored).mean()
+                adversarial = -self.run(self.critic, restored).mean()
                 self.critic.requires_grad_(True)
                 weight = adaptive_weight(wanted, adversarial, model.decoder.conv_out.weight, self.config.adaptive_limit)
                 loss = loss + self.config.adversarial * weight * adversarial
@@ -196,7 +197,7 @@ class VQGANTrainee(AbstractTrainee):
         if self.critic is None or step < self.start:
             return None
         clean, restored, *_ = self._seen
-        return hinge(self.critic(clean), self.critic(restored))
+        return hinge(self.run(self.critic, clean), self.run(self.critic, restored))
 
     def after(self, step: int) -> Figures:
         _, _, rows, chosen = self._seen
