@@ -15,7 +15,7 @@ from unseen.balance import trials
 from unseen.balance.predict import Prediction
 from unseen.balance.record import Balance, Trial, read_balance
 from unseen.balance.search import _as_point, _params, params_of, search
-from unseen.balance.space import ORDINARY, Params, Space, held_out
+from unseen.balance.space import ORDINARY, Params, Space, few_at_once, held_out
 from unseen.balance.trials import Sitting, worth
 from unseen.cli.balance import _wide, balance
 from unseen.degradations import Mixture, Rain, between, preset
@@ -30,7 +30,7 @@ from unseen.study.cores import cores
 from unseen.study.jobs import claimed
 from unseen.training import Interrupted, write_json
 
-GUESS = Prediction(content=2.0, degradation={"0": 1.0, "0.5": 1.5, "1": 2.5}, available=32)
+GUESS = Prediction(content=2.0, degradation={"0": 1.0, "0.5": 1.5, "1": 2.5}, available=32, factors=9)
 
 
 def space(**changes: Any) -> Space:
@@ -97,6 +97,23 @@ def test_a_trial_is_the_experiment_with_its_dials_turned() -> None:
     assert space().trial(Params(removal=2.0)).recipe.loss == Decoupled(removal=2)
     plain = space().chosen(ORDINARY)
     assert plain.canonical() == space().experiment.canonical()
+
+
+@pytest.mark.parametrize(("factors", "parts"), [(1, 9), (2, 12), (8, 9), (9, 1), (None, 1)])
+def test_a_sample_widens_in_so_many_factors_at_once(factors: int | None, parts: int) -> None:
+    narrow, wide = preset("medium", 0.5), preset("wide", 0.5)
+    found = few_at_once(narrow, wide, factors)
+    assert len(found) == parts and found == few_at_once(narrow, wide, factors)
+    widened = [[name for name in narrow.factors if getattr(each, name) != getattr(narrow, name)] for each in found]
+    assert {len(names) for names in widened} == {factors or 9}
+    often = np.unique([name for names in widened for name in names], return_counts=True)[1]
+    assert len(often) == 9 and often.max() - often.min() <= 1
+    assert all(each.within(wide) for each in found)
+
+    trial = space().trial(Params(widening=0.5, factors=factors, narrow=0.25))
+    assert isinstance(trial.degradation, Mixture) and trial.degradation.weights is not None
+    assert len(trial.degradation.parts) == 1 + parts and sum(trial.degradation.weights) == pytest.approx(1)
+    assert few_at_once(preset("gaussian25"), preset("noises"), factors) == (preset("noises"),)
 
 
 def test_the_judge_sees_no_image_that_trials_are_trained_on() -> None:

@@ -25,11 +25,13 @@ POINTS = (0.0, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Prediction:
-    """`content`: bits per value of all backgrounds. `degradation`: those of the degradation, by its widening."""
+    """`content`: bits per value of all backgrounds. `degradation`: those of the degradation, by its widening, in all of
+    its `factors`; in some of them it counts as widened by that share less, our own reading."""
 
     content: float
     degradation: dict[str, float]
     available: int
+    factors: int = 1
 
     @classmethod
     def measure(cls, space: Space, progress: Callable[[str, int, int], None] | None = None) -> "Prediction":
@@ -47,14 +49,15 @@ class Prediction:
             draw = change(images.patches, _degrade(degradation), budget, seed)
             what = f"learn the degradation, widened by {widening:g}"
             found[f"{widening:g}"] = code_length(draw, budget, seed, told(what)).bits
-        return cls(paid.bits, found, len(images))
+        return cls(paid.bits, found, len(images), space.wider)
 
     def degradation_at(self, params: Params) -> float:
         """Bits per value of what a trial meets: of its widening, mixed with the narrow one and with clean samples."""
-        below = max(point for point in POINTS if point <= params.widening)
-        above = min(point for point in POINTS if point >= params.widening)
+        widening = params.widening * min(params.factors or self.factors, self.factors) / self.factors
+        below = max(point for point in POINTS if point <= widening)
+        above = min(point for point in POINTS if point >= widening)
         low, high = self.degradation[f"{below:g}"], self.degradation[f"{above:g}"]
-        wide = low if above == below else low + (high - low) * (params.widening - below) / (above - below)
+        wide = low if above == below else low + (high - low) * (widening - below) / (above - below)
         met = params.narrow * self.degradation["0"] + (1 - params.narrow) * wide
         return (1 - params.clean) * met
 

@@ -32,8 +32,8 @@ from unseen.study.pool import run_board
 
 STARTERS = (
     Params(widening=1.0, narrow=0.5, removal=3.0, power=0.6, clean=0.1),
-    Params(widening=1.0, narrow=0.3, removal=2.0, power=0.5),
-    Params(widening=0.6, narrow=0.4, removal=3.0, power=0.7, clean=0.1),
+    Params(widening=1.0, factors=2, narrow=0.3, removal=2.0, power=0.7, clean=0.1),
+    Params(widening=1.0, factors=3, narrow=0.5, removal=3.0, power=0.6, clean=0.1),
 )
 """What is tried first, after ordinary training, against which everything is measured: near the best of a first search
 on photographs (docs/balance.md)."""
@@ -420,12 +420,22 @@ def _dials(space: Space) -> dict[str, tuple[float, float]]:
 def _suggest(trial: Any, space: Space) -> Params:
     for dial, (low, high) in _dials(space).items():
         trial.suggest_float(dial, low, high, log=dial == "removal")
+    if (bounds := _factors(space)) is not None:
+        trial.suggest_int("factors", *bounds)
     available = space.available()
     if space.fewest < available:
         trial.suggest_int("count", space.fewest, available, log=True)
     for place, _ in enumerate(space.experiment.backgrounds.parts or ()):
         trial.suggest_float(_weight(place), LIGHTEST, 1.0, log=True)
     return _params(trial.params, space)
+
+
+def _factors(space: Space) -> tuple[int, int] | None:
+    """How many factors may widen at once; None where there is nothing to choose."""
+    if space.factors is None or space.wider < 2:
+        return None
+    low, high = (min(bound, space.wider) for bound in space.factors)
+    return None if low == high else (low, high)
 
 
 def _weight(place: int) -> str:
@@ -436,6 +446,8 @@ def _weight(place: int) -> str:
 def _as_point(params: Params, space: Space) -> dict[str, Any]:
     """As Optuna names it."""
     point: dict[str, Any] = {dial: getattr(params, dial) for dial in _dials(space)}
+    if (bounds := _factors(space)) is not None:
+        point["factors"] = min(params.factors or bounds[1], bounds[1])
     available = space.available()
     if space.fewest < available:
         point["count"] = available if params.count is None else params.count
@@ -450,9 +462,10 @@ def _params(point: Mapping[str, Any], space: Space) -> Params:
         return ORDINARY
     parts = space.experiment.backgrounds.parts or ()
     weights = tuple(point[_weight(place)] for place, _ in enumerate(parts))
-    count = point.get("count")
+    count, factors = point.get("count"), point.get("factors")
     return Params(
         **{dial: point[dial] for dial in _dials(space)},
+        factors=None if factors is None or factors >= space.wider else factors,
         count=None if count is None or count >= space.available() else count,
         weights=tuple(weight / sum(weights) for weight in weights) or None,
     )

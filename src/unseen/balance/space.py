@@ -6,6 +6,7 @@ comes out then widens, just as far, towards all of `wide`.
 """
 
 import math
+from itertools import combinations
 from typing import Any, Self
 
 import numpy as np
@@ -26,6 +27,9 @@ GAP = 0.05
 """Share of what is held out that is left free beside what is trained on, so that the two do not touch."""
 
 
+PARTS = 12
+"""How many sets of factors that widen at once a trial meets at most."""
+
 SEVERAL, TOGETHER = 12, 3
 """Suites that lie beyond in several factors: how many suites, and in how many factors."""
 
@@ -34,14 +38,16 @@ class Params(Frozen):
     """A point of the space: the complexity of content (`count`, `clean`, `weights`) and of the degradation.
 
     `count` of backgrounds (None: as many as ordinary training has). `widening`: how far the degradation goes from
-    narrow (0) to wide (1). `narrow`: the share of samples that meet the narrow one all the same. `until`: the share of
-    steps over which it widens (0: wide from the first step). `removal`: weight of the loss where the degradation is,
-    against 1 elsewhere. `power` of each image's loss: below 1, faint degradations count for more. `clean`: the share of
-    samples left clean. `weights` of the parts of a mixture of backgrounds.
+    narrow (0) to wide (1). `factors`: in how many of its factors a sample goes there at once (None: in all; with few,
+    each sample differs from ordinary training's in few respects). `narrow`: the share of samples that meet the narrow
+    one all the same. `until`: the share of steps over which it widens (0: wide from the first step). `removal`: weight
+    of the loss where the degradation is, against 1 elsewhere. `power` of each image's loss: below 1, faint degradations
+    count for more. `clean`: the share of samples left clean. `weights` of the parts of a mixture of backgrounds.
     """
 
     count: int | None = None
     widening: float = Field(default=0.0, ge=0, le=1)
+    factors: int | None = Field(default=None, ge=1)
     narrow: float = Field(default=0.0, ge=0, lt=1)
     until: float = Field(default=0.0, ge=0, le=1)
     removal: float = Field(default=1.0, gt=0)
@@ -76,6 +82,7 @@ class Space(Frozen):
     worse: float = Field(default=1.0, ge=0)
     least: int = Field(default=8, ge=1)
     widening: tuple[float, float] | None = (0.0, 1.0)
+    factors: tuple[int, int] | None = (1, 12)
     narrow: tuple[float, float] | None = (0.0, 0.6)
     until: tuple[float, float] | None = (0.0, 0.9)
     removal: tuple[float, float] | None = (0.5, 6.0)
@@ -125,6 +132,11 @@ class Space(Frozen):
         return min(max(self.least, sum(part.count or 1 for part in parts)), self.available())
 
     @property
+    def wider(self) -> int:
+        """In how many factors what trials may widen to differs from the narrow degradation: 1 where it is a mixture."""
+        return max(1, len(_wider(self.experiment.degradation, self.inner)))
+
+    @property
     def weights(self) -> tuple[float, ...] | None:
         """Those of the parts of ordinary training's mixture, the largest 1: as given, or by their numbers of images."""
         mine = self._backgrounds("train")
@@ -168,8 +180,8 @@ def with_params(base: Experiment, params: Params, wide: Degradation) -> Experime
     """`base` with its complexity set to `params`."""
     narrow = base.degradation
     met = between(narrow, wide, params.widening)
-    if params.narrow > 0 and met != narrow:
-        met = Mixture(parts=(narrow, met), weights=(params.narrow, 1 - params.narrow))
+    if met != narrow:
+        met = _mixed(narrow, few_at_once(narrow, met, params.factors), params.narrow)
     raw = base.model_dump()
     raw["degradation"] = met.model_dump()
     if params.weights is not None:
@@ -187,6 +199,39 @@ def with_params(base: Experiment, params: Params, wide: Degradation) -> Experime
         power = {"power": params.power} if params.power != 1 else {}
         raw["recipe"]["loss"] = {"kind": "Decoupled", "removal": params.removal, **power}
     return Experiment.model_validate(raw)
+
+
+def few_at_once(narrow: Degradation, wide: Degradation, factors: int | None) -> tuple[Degradation, ...]:
+    """`wide` in so many of its factors and `narrow` in the others: one for each set of factors, of `PARTS` sets at
+    most, in which each factor is about as often as any other. `wide` alone where these are all its factors (None).
+    """
+    wider = _wider(narrow, wide)
+    if factors is None or factors >= len(wider):
+        return (wide,)
+    sets = [set(each) for each in combinations(wider, factors)]
+    if len(sets) > PARTS:
+        shuffled = [sets[place] for place in np.random.default_rng(0).permutation(len(sets))]
+        sets, often = [], dict.fromkeys(wider, 0)
+        for _ in range(PARTS):
+            rarest = min(shuffled, key=lambda each: sum(often[factor] for factor in each))
+            shuffled.remove(rarest)
+            sets.append(rarest)
+            often = {factor: count + (factor in rarest) for factor, count in often.items()}
+    return tuple(_only(narrow, {factor: getattr(wide, factor) for factor in wider if factor in each}) for each in sets)
+
+
+def _wider(narrow: Degradation, wide: Degradation) -> list[str]:
+    """The factors in which two of a kind differ; none of two kinds."""
+    if type(narrow) is not type(wide):
+        return []
+    return [factor for factor in narrow.factors if getattr(narrow, factor) != getattr(wide, factor)]
+
+
+def _mixed(narrow: Degradation, parts: tuple[Degradation, ...], share: float) -> Degradation:
+    """Each part equally often, and `narrow` in this share of the samples."""
+    if share > 0:
+        return Mixture(parts=(narrow, *parts), weights=(share, *[(1 - share) / len(parts)] * len(parts)))
+    return parts[0] if len(parts) == 1 else Mixture(parts=parts)
 
 
 def held_out(narrow: Degradation, wide: Degradation) -> tuple[Degradation, tuple[Suite, ...]]:

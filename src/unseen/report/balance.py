@@ -16,6 +16,7 @@ from unseen.report.template import rendered, write
 DIALS = {
     "count": ("Backgrounds", "how many images the network is trained on"),
     "widening": ("Widening", "how far the degradation goes from narrow (0) to wide (1)"),
+    "factors": ("Factors at once", "in how many of its factors a sample is widened"),
     "narrow": ("Share of narrow", "of the samples that meet the narrow degradation all the same"),
     "until": ("Widens until", "share of the steps over which it widens; 0: wide from the first"),
     "removal": ("Weight of removal", "of the loss where the degradation is, against 1 elsewhere"),
@@ -79,6 +80,8 @@ def _in_words(trial: Trial, found: Balance) -> str:
         said.append(count(int(params["count"]), "background"))
     widening = params.get("widening", 0.0)
     said.append(f"a degradation widened by {widening:.0%}")
+    if widening > 0 and "factors" in params:
+        said[-1] += f" in {count(int(params['factors']), 'factor')} at once"
     if widening > 0 and params.get("narrow", 0) > 0.005:
         said.append(f"{params['narrow']:.0%} of the samples left narrow")
     if widening > 0 and params.get("until", 0) > 0.005:
