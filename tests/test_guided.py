@@ -76,6 +76,10 @@ def test_the_dial_of_features_turns_at_test_time() -> None:
     assert not torch.allclose(found[1], found[0]) and not torch.allclose(found[1], found[2])
     hooks = [module for module in open_prior(CONFIG).modules() if module._forward_hooks]
     assert not hooks  # nothing is left behind in the shared prior
+    with pytest.raises(ConfigError, match=r"0 \(the prior\) to 1"):
+        network.features = 5
+    with pytest.raises(ConfigError, match="no ways for features"):
+        guided().features = 0.5
 
 
 def test_the_latent_loss_is_the_distance_to_the_clean_latents() -> None:

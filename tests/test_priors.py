@@ -3,13 +3,14 @@
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from typer.testing import CliRunner
 
@@ -18,7 +19,7 @@ from unseen.errors import CheckpointError, ConfigError
 from unseen.images import to_bytes, write_image
 from unseen.networks import Guided, GuidedConfig, build
 from unseen.priors import DenoiserConfig, Prior, PriorConfig, PriorL1, blank, essence, open_denoiser, open_prior
-from unseen.priors.files import located
+from unseen.priors.files import WEIGHTS, located
 from unseen.seeding import generator, seeded
 from unseen.shipped import shipped_priors
 from unseen.types import Batch
@@ -282,6 +283,28 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, model in made.items():
         model.save_pretrained(folder / name)
     return {name: folder / name for name in made}
+
+
+@pytest.mark.parametrize("kind", ["AutoencoderKL", "VQModel"])
+def test_weights_that_are_missing_are_no_guess(models: dict[str, Path], kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / kind
+    shutil.copytree(models[kind], folder)
+    weights = load_file(folder / WEIGHTS)
+    for changed, said in (({"other": torch.zeros(1)}, "other .not expected"), ({}, "conv_in.weight .missing")):
+        kept = {name: value for name, value in weights.items() if changed or name != "encoder.conv_in.weight"}
+        save_file({**kept, **changed}, folder / WEIGHTS)
+        with pytest.raises(CheckpointError, match=said):
+            opened(folder)
+
+
+def test_opening_a_prior_leaves_the_random_numbers_of_others_alone(models: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "VQModel"
+    shutil.copytree(models["VQModel"], folder)  # a path that no one has opened yet
+    torch.manual_seed(0)
+    wanted = torch.rand(1)
+    torch.manual_seed(0)
+    opened(folder)
+    assert torch.equal(torch.rand(1), wanted)
 
 
 @torch.inference_mode()

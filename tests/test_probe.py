@@ -66,6 +66,29 @@ def test_every_network_has_parts_that_can_be_probed() -> None:
         probe(nn.Identity(), preset("gaussian15"), Backgrounds(BackgroundsConfig(source="leaves", count=1)))
 
 
+class ChannelsLast(nn.Module):
+    """As many channels as the image has rows, and last: by its shape alone no one can tell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = ToTokens()
+        self.tail = nn.Conv2d(16, 3, 1)
+
+    def forward(self, degraded: torch.Tensor) -> torch.Tensor:
+        return self.tail(self.tokens(degraded).permute(0, 3, 1, 2))
+
+
+class ToTokens(nn.Module):
+    def forward(self, degraded: torch.Tensor) -> torch.Tensor:
+        return degraded.repeat(1, 6, 1, 1)[:, :16].permute(0, 2, 3, 1)
+
+
+def test_channels_are_found_where_there_are_as_many_as_rows(leaves: Backgrounds) -> None:
+    lines = probe(ChannelsLast(), preset("gaussian15"), leaves, patches=60, size=16)
+    assert r2(lines, "tokens", "clean luma") == pytest.approx(r2(lines, "input", "clean luma"), abs=0.02)
+    assert next(line.channels for line in lines if line.layer == "tokens") == 16
+
+
 def test_the_page_says_what_is_told(leaves: Backgrounds, tmp_path: Path) -> None:
     network = build(ResNetConfig(width=4, blocks=1), 0)
     found = [

@@ -112,8 +112,11 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         step = int(header.get("step", 0))
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"The experiment in the header of {path} cannot be read: {error}") from error
-    with torch.device("meta"):  # no memory is taken on the word of a header: the weights that are there are used
-        network = experiment.network.build()
+    try:
+        with torch.device("meta"):  # no memory is taken on the word of a header: the weights that are there are used
+            network = experiment.network.build()
+    except (RuntimeError, ArithmeticError, ValueError) as error:
+        raise CheckpointError(f"The network in the header of {path} cannot be built: {error}") from error
     fill(
         network, {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}, path
     )

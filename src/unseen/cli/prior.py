@@ -65,6 +65,10 @@ def check(
 
     if device not in ("auto", "cpu", "cuda", "mps"):
         raise ConfigError(f"--device is auto, cpu, cuda or mps, not {device!r}.")
+    if device not in ("auto", "cpu", best_device()):
+        raise ConfigError(f"--device is {device}, and torch sees no such device here: use cpu or auto.")
+    if not prior or not on:
+        raise ConfigError(f"{'--on' if prior else 'PRIOR'} is empty: name a folder.")
     names = list(dict.fromkeys(["medium", "gaussian25"] if degradation is None else degradation))
     suites = [Suite(name="clean"), *(Suite(name=name, degradation=preset(name, scale)) for name in names)]
     opened = open_prior(PriorConfig(source=prior), best_device() if device == "auto" else device)

@@ -19,6 +19,9 @@ def probe(
     images: Annotated[
         Path | None, typer.Option(help="Folder of clean images (default: the embedded test images).")
     ] = None,
+    holdout: Annotated[
+        int, typer.Option(help="Only the last so many images of the folder, held out of training (0: all).", min=0)
+    ] = 0,
     patches: Annotated[int, typer.Option(help="Patches that probes are fitted to and judged on.", min=24)] = 240,
     size: Annotated[int, typer.Option(help="Side of a patch, pixels.", min=16, max=512)] = 48,
     seed: Annotated[int, typer.Option(help="Seed of patches and degradation.", min=0)] = 0,
@@ -52,7 +55,8 @@ def probe(
         raise ConfigError(f"What {opened[0].name} was trained on is not known: name a degradation with --degradation.")
     laid = Rain() if first is None else first.met
     laid = laid if degradation is None else preset(degradation, scale)
-    pool = Backgrounds(BackgroundsConfig(source=str(images)) if images else BackgroundsConfig(part="test"))
+    part = "test" if holdout or not images else "train"
+    pool = Backgrounds(BackgroundsConfig(source=str(images or "embedded"), holdout=holdout, part=part))
     names = [
         one.name if sum(o.name == one.name for o in opened) == 1 else s for s, one in zip(model, opened, strict=True)
     ]

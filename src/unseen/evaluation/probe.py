@@ -62,6 +62,7 @@ def probe(
     points = dict(layers(network))
     if not points:
         raise ConfigError(f"{type(network).__name__} has no parts whose features could be probed.")
+    orders: dict[str, tuple[int, ...]] = {}
     by_pixel: dict[str, list[Tensor]] = {}
     by_image: dict[str, list[Tensor]] = {}
     pixel_targets: dict[str, list[Tensor]] = {}
@@ -74,7 +75,9 @@ def probe(
             rngs = [generator(seed, "probe", number) for number in numbers]
             clean = images.patches(rngs, size)
             drawn = degradation.render(clean, degradation.sample((size, size), rngs))
-            found = _features(network, points, drawn.degraded.to(home))
+            if not orders:
+                orders = _orders(network, points, drawn.degraded[:1].to(home))
+            found = _features(network, points, orders, drawn.degraded.to(home))
             for name, features in found.items():
                 by_pixel.setdefault(name, []).append(_at_pixels(features, numbers, size, seed))
                 both = torch.cat((features.mean((2, 3)), features.std((2, 3))), 1)
@@ -105,27 +108,37 @@ def probe(
 
 
 def layers(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """The parts that a network is made of, in the order in which it lists them: lists and sequences are opened."""
+    """The parts that a network is made of, in the order in which it lists them: lists and sequences are opened, and so
+    are restorers and autoencoders inside of it."""
     found = []
     for name, part in network.named_children():
         path = f"{prefix}{name}"
-        if isinstance(part, nn.Sequential | nn.ModuleList):
-            found += layers(part, f"{path}.")
-        else:
-            found.append((path, part))
+        holds_others = isinstance(part, nn.Sequential | nn.ModuleList) or name in ("network", "encoder", "body")
+        inside = layers(part, f"{path}.") if holds_others else []
+        found += inside or [(path, part)]
     return found
 
 
-def _features(network: nn.Module, points: dict[str, nn.Module], degraded: Images) -> dict[str, Tensor]:
+def _features(
+    network: nn.Module, points: dict[str, nn.Module], orders: dict[str, tuple[int, ...]], degraded: Images
+) -> dict[str, Tensor]:
     """The maps of features (b, f, h, w) that each part gave when it was last called, in the order of these calls."""
-    found: dict[str, Tensor] = {"input": degraded.cpu()}
-    height, width = degraded.shape[2:]
+    return {
+        name: result.permute(orders[name]).float().cpu()
+        for name, result in _results(network, points, degraded).items()
+        if name in orders
+    }
+
+
+def _results(network: nn.Module, points: dict[str, nn.Module], degraded: Images) -> dict[str, Tensor]:
+    """The tensors of four axes that each part gave when it was last called, in the order of these calls."""
+    found: dict[str, Tensor] = {"input": degraded}
 
     def keep(name: str) -> Any:
         def hook(part: nn.Module, inputs: Any, result: Any) -> None:
-            if isinstance(result, Tensor) and result.ndim == 4 and (planes := _channels_first(result, height, width)):
+            if isinstance(result, Tensor) and result.ndim == 4:
                 found.pop(name, None)
-                found[name] = planes[0].float().cpu()
+                found[name] = result
 
         return hook
 
@@ -136,13 +149,20 @@ def _features(network: nn.Module, points: dict[str, nn.Module], degraded: Images
     return found
 
 
-def _channels_first(result: Tensor, height: int, width: int) -> tuple[Tensor] | None:
-    """The result with its channels first, where its sides are those of the image, divided alike; None for others."""
-    for planes in (result, result.permute(0, 3, 1, 2)):
-        down, right = height / planes.shape[2], width / planes.shape[3]
-        if abs(down - right) < 0.35 and 0.9 <= down <= 64:
-            return (planes,)
-    return None
+def _orders(network: nn.Module, points: dict[str, nn.Module], degraded: Images) -> dict[str, tuple[int, ...]]:
+    """How the axes of each part's result are to be ordered, channels first, then rows and columns. Channels are what
+    does not grow where the image does: as many of them as the image has rows say nothing. Without parts whose results
+    have no rows and columns as the image has."""
+    small, large = (_results(network, points, image) for image in (degraded, degraded.repeat(1, 1, 2, 2)))
+    orders = {}
+    for name, result in small.items():
+        for order in ((0, 1, 2, 3), (0, 3, 1, 2)):
+            before, after = result.permute(order).shape[1:], large[name].permute(order).shape[1:]
+            alike = abs(degraded.shape[2] / before[1] - degraded.shape[3] / before[2]) < 0.35
+            if len(result) == 1 and before[0] == after[0] and before[1] < after[1] and before[2] < after[2] and alike:
+                orders[name] = order
+                break
+    return orders
 
 
 def _planes(batch: Batch) -> dict[str, Float[Tensor, "b 1 h w"]]:

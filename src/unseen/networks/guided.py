@@ -34,7 +34,7 @@ class GuidedConfig(NetworkConfig):
     that see both and their difference; without it the decoded image is the result. `features`: lead the encoder's
     features into the decoder with this weight in [0, 1] (None: there is no such way); after training it is a dial
     between the prior (0) and fidelity. `latent`: the weight, in training, of the distance between the latents and those
-    of the clean image (METHOD's figure, and our suggestion, is 0.1). `codes`: of a prior with a codebook, a transformer
+    of the clean image (0.1 is our suggestion). `codes`: of a prior with a codebook, a transformer
     chooses the codes (`unseen.networks.codes`; None: they are the nearest ones).
     """
 
@@ -72,7 +72,7 @@ class Guided(nn.Module):
         with torch.device("meta"):
             plan = blank(config.prior.architecture)
         self.multiple, self.taps = plan.stride, plan.taps if config.features is not None else ()
-        self.features = config.features or 0.0
+        self._features = config.features or 0.0
         described = torch.empty(0).is_meta
         self.encoder = plan.encoder if described else copy.deepcopy(open_prior(config.prior).encoder)
         self.encoder.requires_grad_(True).train()
@@ -83,6 +83,19 @@ class Guided(nn.Module):
         self.last = "gate.4" if config.gate else f"encoder.{plan.last}"
         self._latents: Tensor | None = None
         self._scores: Tensor | None = None
+
+    @property
+    def features(self) -> float:
+        """How much the encoder's features enter the decoder: a dial in [0, 1]."""
+        return self._features
+
+    @features.setter
+    def features(self, weight: float) -> None:
+        if self.config.features is None:
+            raise ConfigError("This network has no ways for features: train one with network.features set.")
+        if not 0 <= weight <= 1:
+            raise ConfigError(f"features is {weight:g}: a weight from 0 (the prior) to 1 (fidelity).")
+        self._features = weight
 
     def forward(self, degraded: Images) -> Images:
         height, width = degraded.shape[-2:]

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from unseen.errors import ConfigError
 from unseen.networks.base import NetworkConfig
 from unseen.priors import Denoiser, DenoiserConfig, open_denoiser
 from unseen.priors.edm import Sigmas, heun, sigmas
@@ -51,11 +52,22 @@ class Refined(nn.Module):
 
     def __init__(self, config: RefinedConfig) -> None:
         super().__init__()
-        self.config, self.strength = config, config.strength
+        self.config, self._strength = config, config.strength
         self.network = config.network.build()
         self.multiple = int(getattr(self.network, "multiple", 1))
         self.first, self.last = (f"network.{getattr(self.network, end)}" for end in ("first", "last"))
         self.random = getattr(self.network, "random", False)
+
+    @property
+    def strength(self) -> float:
+        """Standard deviation of the noise, in units of [0, 1]: a dial; 0 is the restorer alone."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, sigma: float) -> None:
+        if not 0 <= sigma <= 1:
+            raise ConfigError(f"strength is {sigma:g}: a standard deviation from 0 (the restorer alone) to 1.")
+        self._strength = sigma
 
     def forward(self, degraded: Images) -> Images:
         restored = self.network(degraded)

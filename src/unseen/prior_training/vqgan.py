@@ -52,7 +52,7 @@ class VQGAN(Kind):
     critic_width: int = Field(default=32, ge=4, multiple_of=4)
     codes_start: float = Field(default=0.1, ge=0, lt=1)
     decay: float = Field(default=0.99, gt=0, lt=1)
-    dead: float = Field(default=0.05, ge=0)
+    dead: float = Field(default=0.05, gt=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

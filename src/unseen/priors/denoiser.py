@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from unseen.errors import CheckpointError, ConfigError
 from unseen.priors import edm
-from unseen.priors.diffusers import class_of
+from unseen.priors.diffusers import class_of, whole
 from unseen.priors.edm import Sigmas
 from unseen.priors.files import SCHEDULER, model_config
 from unseen.priors.source import Pretrained, Source, opened
@@ -128,10 +128,8 @@ def denoiser_in(folder: Path) -> Denoiser:
     schedule = _schedule(folder)
     try:
         with warnings.catch_warnings(action="ignore"):  # of faster ways to load large models
-            unet = class_of(CLASS, folder).from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
-            )
-    except ConfigError:
+            unet = whole(class_of(CLASS, folder), folder)
+    except (ConfigError, CheckpointError):
         raise
     except Exception as error:  # files missing, cut short or of another model: an error for each
         said = " ".join(str(error).split())[:200]

@@ -104,12 +104,30 @@ def _wrapped(model: Any, config: Mapping[str, Any]) -> Prior:
     )
 
 
+def whole(kind: Any, folder: Path) -> Any:
+    """A model of diffusers with the weights in its folder, as safetensors: all that it has, and no others, where
+    diffusers itself would warn, and begin with whatever lay in memory. CheckpointError where some are missing."""
+    model, told = kind.from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False, output_loading_info=True
+    )
+    wrong = [f"{name} (missing)" for name in told["missing_keys"]]
+    wrong += [f"{name} (not expected)" for name in told["unexpected_keys"]]
+    if wrong:
+        raise CheckpointError(
+            f"The weights in {folder} do not fit its config.json: {'; '.join(wrong[:3])}; {len(wrong)} in all. "
+            "Fetch them again."
+        )
+    return model
+
+
 def from_folder(folder: Path, config: Mapping[str, Any]) -> Prior:
     """The prior in a folder whose `config.json` says `config`. Only safetensors are read. Raises CheckpointError."""
     kind = class_of(config["_class_name"], folder)
     try:
         with warnings.catch_warnings(action="ignore"):  # of faster ways to load large models
-            model = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False)
+            model = whole(kind, folder)
+    except CheckpointError:
+        raise
     except Exception as error:  # files missing, cut short or of another model: an error for each
         said = " ".join(str(error).split())[:200]
         raise CheckpointError(

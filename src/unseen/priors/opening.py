@@ -37,6 +37,11 @@ class PriorConfig(Source):
             if not weights.is_file():
                 raise CheckpointError(f"There is no {weights}: expected weights as safetensors beside config.json.")
             return tae.from_tiny(read_tensors(weights), config, path)
+        if kind == "UNet2DModel":
+            raise CheckpointError(
+                f"{path} holds a UNet2DModel, a diffusion model, which gives no image back as an autoencoder does: it "
+                "is for DiffusionL1, Refined and open_denoiser (docs/priors.md)."
+            )
         if kind not in diffusers.CLASSES:
             raise CheckpointError(
                 f"{path} holds a {kind} of diffusers: expected {', '.join(diffusers.CLASSES)} or AutoencoderTiny. In a "
@@ -62,7 +67,7 @@ def blank(architecture: str) -> Prior:
         if value["class"] in diffusers.CLASSES:
             return diffusers.blank(value)
         raise ValueError(f"there is no class {value['class']!r}")
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise ConfigError(
             f"The architecture of a prior cannot be read: {error}. Leave it out: it is filled in."
         ) from error

@@ -103,7 +103,8 @@ def _read(kind: type[Source], source: str, content: str | None) -> Pretrained:
 
 @lru_cache(maxsize=8)
 def _cached(kind: type[Source], source: str) -> Pretrained:
-    with torch.inference_mode(False):
+    # Libraries may draw weights before they read them: what others draw next does not depend on who opened it first.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         path = located(source)
         model = kind.load(path)
     model.content = content_of(model.architecture, model)

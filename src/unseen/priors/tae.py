@@ -29,6 +29,10 @@ Words = list[str]
 """A chain: each module as its kind, the channels that go in and come out, and those in the middle of a pooled one."""
 
 
+MODULES = 256
+"""As many as a network of the family may have: the largest published ones have a tenth of that."""
+
+
 class Clamp(nn.Module):
     """3 tanh(x / 3)."""
 
@@ -79,6 +83,8 @@ def _words(weights: Mapping[str, Tensor], decoder: bool) -> Words:
         place, _, rest = name.partition(".")
         places.setdefault(int(place), set()).add(rest)
     words: Words = []
+    if max(places) >= MODULES:
+        raise ValueError(f"a module has the number {max(places)}")
     for place in range(max(places) + 1):
         held = places.get(place)
         if held is None:
