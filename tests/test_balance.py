@@ -113,6 +113,12 @@ def test_a_sample_widens_in_so_many_factors_at_once(factors: int | None, parts: 
     trial = space().trial(Params(widening=0.5, factors=factors, narrow=0.25))
     assert isinstance(trial.degradation, Mixture) and trial.degradation.weights is not None
     assert len(trial.degradation.parts) == 1 + parts and sum(trial.degradation.weights) == pytest.approx(1)
+    both = space().trial(Params(widening=0.5, factors=factors, whole=0.4, narrow=0.25)).degradation
+    assert isinstance(both, Mixture) and both.weights is not None
+    inner = between(narrow, space().inner, 0.5)
+    assert len(both.parts) == len(trial.degradation.parts) + (parts > 1)
+    assert both.weights[both.parts.index(inner)] == pytest.approx(0.75 if parts == 1 else 0.3)
+    assert sum(both.weights) == pytest.approx(1)
     assert few_at_once(preset("gaussian25"), preset("noises"), factors) == (preset("noises"),)
 
 

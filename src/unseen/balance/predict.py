@@ -53,7 +53,8 @@ class Prediction:
 
     def degradation_at(self, params: Params) -> float:
         """Bits per value of what a trial meets: of its widening, mixed with the narrow one and with clean samples."""
-        widening = params.widening * min(params.factors or self.factors, self.factors) / self.factors
+        share = min(params.factors or self.factors, self.factors) / self.factors
+        widening = params.widening * (params.whole + (1 - params.whole) * share)
         below = max(point for point in POINTS if point <= widening)
         above = min(point for point in POINTS if point >= widening)
         low, high = self.degradation[f"{below:g}"], self.degradation[f"{above:g}"]

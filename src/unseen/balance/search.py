@@ -32,8 +32,8 @@ from unseen.study.pool import run_board
 
 STARTERS = (
     Params(widening=1.0, narrow=0.5, removal=3.0, power=0.6, clean=0.1),
-    Params(widening=1.0, factors=2, narrow=0.3, removal=2.0, power=0.7, clean=0.1),
     Params(widening=1.0, factors=3, narrow=0.5, removal=3.0, power=0.6, clean=0.1),
+    Params(widening=1.0, factors=3, whole=0.3, narrow=0.5, removal=3.0, power=0.6, clean=0.1),
 )
 """What is tried first, after ordinary training, against which everything is measured: near the best of a first search
 on photographs (docs/balance.md)."""
@@ -409,11 +409,15 @@ def _open(optuna: Any, space: Space, folder: Path) -> Any:
 
 def _dials(space: Space) -> dict[str, tuple[float, float]]:
     """The dials that have bounds, and those bounds. A mask that covers the whole image leaves nothing to weigh."""
-    dials = {dial: getattr(space, dial) for dial in ("widening", "narrow", "until", "removal", "power", "clean")}
+    dials = {
+        dial: getattr(space, dial) for dial in ("widening", "whole", "narrow", "until", "removal", "power", "clean")
+    }
     if space.experiment.degradation.family != "rain" or space.experiment.recipe.loss.kind != "L1":
         dials["removal"] = None
     if space.experiment.recipe.loss.kind != "L1":
         dials["power"] = None
+    if _factors(space) is None:
+        dials["whole"] = None
     return {dial: bounds for dial, bounds in dials.items() if bounds is not None}
 
 

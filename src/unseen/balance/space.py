@@ -39,15 +39,17 @@ class Params(Frozen):
 
     `count` of backgrounds (None: as many as ordinary training has). `widening`: how far the degradation goes from
     narrow (0) to wide (1). `factors`: in how many of its factors a sample goes there at once (None: in all; with few,
-    each sample differs from ordinary training's in few respects). `narrow`: the share of samples that meet the narrow
-    one all the same. `until`: the share of steps over which it widens (0: wide from the first step). `removal`: weight
-    of the loss where the degradation is, against 1 elsewhere. `power` of each image's loss: below 1, faint degradations
-    count for more. `clean`: the share of samples left clean. `weights` of the parts of a mixture of backgrounds.
+    each sample differs from ordinary training's in few respects). `whole`: the share of such samples that go there in
+    all of them all the same. `narrow`: the share of samples that meet the narrow one. `until`: the share of steps over
+    which it widens (0: wide from the first step). `removal`: weight of the loss where the degradation is, against 1
+    elsewhere. `power` of each image's loss: below 1, faint degradations count for more. `clean`: the share of samples
+    left clean. `weights` of the parts of a mixture of backgrounds.
     """
 
     count: int | None = None
     widening: float = Field(default=0.0, ge=0, le=1)
     factors: int | None = Field(default=None, ge=1)
+    whole: float = Field(default=0.0, ge=0, lt=1)
     narrow: float = Field(default=0.0, ge=0, lt=1)
     until: float = Field(default=0.0, ge=0, le=1)
     removal: float = Field(default=1.0, gt=0)
@@ -83,6 +85,7 @@ class Space(Frozen):
     least: int = Field(default=8, ge=1)
     widening: tuple[float, float] | None = (0.0, 1.0)
     factors: tuple[int, int] | None = (1, 12)
+    whole: tuple[float, float] | None = (0.0, 0.6)
     narrow: tuple[float, float] | None = (0.0, 0.6)
     until: tuple[float, float] | None = (0.0, 0.9)
     removal: tuple[float, float] | None = (0.5, 6.0)
@@ -181,7 +184,7 @@ def with_params(base: Experiment, params: Params, wide: Degradation) -> Experime
     narrow = base.degradation
     met = between(narrow, wide, params.widening)
     if met != narrow:
-        met = _mixed(narrow, few_at_once(narrow, met, params.factors), params.narrow)
+        met = _mixed(narrow, few_at_once(narrow, met, params.factors), met, params)
     raw = base.model_dump()
     raw["degradation"] = met.model_dump()
     if params.weights is not None:
@@ -227,11 +230,16 @@ def _wider(narrow: Degradation, wide: Degradation) -> list[str]:
     return [factor for factor in narrow.factors if getattr(narrow, factor) != getattr(wide, factor)]
 
 
-def _mixed(narrow: Degradation, parts: tuple[Degradation, ...], share: float) -> Degradation:
-    """Each part equally often, and `narrow` in this share of the samples."""
-    if share > 0:
-        return Mixture(parts=(narrow, *parts), weights=(share, *[(1 - share) / len(parts)] * len(parts)))
-    return parts[0] if len(parts) == 1 else Mixture(parts=parts)
+def _mixed(narrow: Degradation, parts: tuple[Degradation, ...], wide: Degradation, params: Params) -> Degradation:
+    """`narrow` in its share of the samples, `wide` as a whole in its share of the others, each part equally often."""
+    widened = 1 - params.narrow
+    whole = params.whole if parts != (wide,) else 0.0
+    shares = [(narrow, params.narrow), (wide, widened * whole)]
+    shares += [(part, widened * (1 - whole) / len(parts)) for part in parts]
+    met = [(part, share) for part, share in shares if share > 0]
+    if len(met) == 1:
+        return met[0][0]
+    return Mixture(parts=tuple(part for part, _ in met), weights=tuple(share for _, share in met))
 
 
 def held_out(narrow: Degradation, wide: Degradation) -> tuple[Degradation, tuple[Suite, ...]]:

@@ -17,6 +17,7 @@ DIALS = {
     "count": ("Backgrounds", "how many images the network is trained on"),
     "widening": ("Widening", "how far the degradation goes from narrow (0) to wide (1)"),
     "factors": ("Factors at once", "in how many of its factors a sample is widened"),
+    "whole": ("Share of whole", "of the widened samples, in all factors at once all the same"),
     "narrow": ("Share of narrow", "of the samples that meet the narrow degradation all the same"),
     "until": ("Widens until", "share of the steps over which it widens; 0: wide from the first"),
     "removal": ("Weight of removal", "of the loss where the degradation is, against 1 elsewhere"),
@@ -82,6 +83,8 @@ def _in_words(trial: Trial, found: Balance) -> str:
     said.append(f"a degradation widened by {widening:.0%}")
     if widening > 0 and "factors" in params:
         said[-1] += f" in {count(int(params['factors']), 'factor')} at once"
+        if params.get("whole", 0) > 0.005:
+            said.append(f"{params['whole']:.0%} of what is widened in all factors at once")
     if widening > 0 and params.get("narrow", 0) > 0.005:
         said.append(f"{params['narrow']:.0%} of the samples left narrow")
     if widening > 0 and params.get("until", 0) > 0.005:
