@@ -3,10 +3,12 @@
 import copy
 from pathlib import Path
 
+import pytest
 import torch
 
 from small_priors import small_tae
 from unseen.checkpoints import fill
+from unseen.errors import ConfigError
 from unseen.networks import Guided, GuidedConfig, build
 from unseen.priors import PriorConfig, open_prior
 from unseen.seeding import generator
