@@ -79,7 +79,7 @@ def test_the_dial_of_features_turns_at_test_time() -> None:
     hooks = [module for module in open_prior(CONFIG).modules() if module._forward_hooks]
     assert not hooks  # nothing is left behind in the shared prior
     with pytest.raises(ConfigError, match=r"0 \(the prior\) to 1"):
-        network.features = 5
+        network.features = 5.0
     with pytest.raises(ConfigError, match="no ways for features"):
         guided().features = 0.5
 
