@@ -212,6 +212,17 @@ def best_device() -> Literal["cpu", "cuda", "mps"]:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def settled_here(device: str, precision: str, threads: int | None) -> dict[str, Any]:
+    """`device`, `precision` and `threads` of a recipe with what "auto" and None stand for on this machine. ConfigError
+    where torch sees no such device."""
+    device = best_device() if device == "auto" else device
+    if device not in ("cpu", best_device()):
+        raise ConfigError(f"The recipe asks for device {device}, and torch sees no such device here: use cpu or auto.")
+    if precision == "auto":
+        precision = "mixed" if has_bf16(device) else "fp32"
+    return {"device": device, "precision": precision, "threads": threads or torch.get_num_threads()}
+
+
 def resolve(
     experiment: Experiment,
     content: str | None,
@@ -226,17 +237,7 @@ def resolve(
     its recipe does not say (default: torch's own choice).
     """
     recipe = experiment.recipe
-    device = best_device() if recipe.device == "auto" else recipe.device
-    if device not in ("cpu", best_device()):
-        raise ConfigError(f"The recipe asks for device {device}, and torch sees no such device here: use cpu or auto.")
-    precision = recipe.precision
-    if precision == "auto":
-        precision = "mixed" if has_bf16(device) else "fp32"
-    settled: dict[str, Any] = {
-        "device": device,
-        "precision": precision,
-        "threads": recipe.threads or threads or torch.get_num_threads(),
-    }
+    settled = settled_here(recipe.device, recipe.precision, recipe.threads or threads)
     return experiment.model_copy(
         update={
             "recipe": recipe.model_copy(update=settled),

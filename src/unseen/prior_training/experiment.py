@@ -4,12 +4,11 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Self
 
-import torch
 from pydantic import Field, model_validator
 
 from unseen.backgrounds import BackgroundsConfig
 from unseen.errors import ConfigError
-from unseen.experiment import best_device, has_bf16
+from unseen.experiment import settled_here
 from unseen.prior_training.diffusion import Diffusion
 from unseen.prior_training.recipe import PriorRecipe
 from unseen.prior_training.vae import VAE
@@ -75,11 +74,5 @@ class PriorExperiment(Frozen):
 def resolved(experiment: PriorExperiment, content: str) -> PriorExperiment:
     """With what depends on the machine and on the images filled in, so that it has a name."""
     recipe = experiment.recipe
-    device = best_device() if recipe.device == "auto" else recipe.device
-    if device not in ("cpu", best_device()):
-        raise ConfigError(f"The recipe asks for device {device}, and torch sees no such device here: use cpu or auto.")
-    precision = recipe.precision
-    if precision == "auto":
-        precision = "mixed" if has_bf16(device) else "fp32"
-    settled = {"device": device, "precision": precision, "threads": recipe.threads or torch.get_num_threads()}
+    settled = settled_here(recipe.device, recipe.precision, recipe.threads)
     return experiment.model_copy(update={"recipe": recipe.model_copy(update=settled), "content": content})

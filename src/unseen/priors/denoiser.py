@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unseen.errors import CheckpointError, ConfigError
+from unseen.errors import CheckpointError
 from unseen.priors import edm
 from unseen.priors.diffusers import class_of, whole
 from unseen.priors.edm import Sigmas
@@ -126,19 +126,7 @@ def denoiser_in(folder: Path) -> Denoiser:
     if (config.get("in_channels", 3), config.get("out_channels", 3)) != (3, 3):
         raise CheckpointError(f"The {CLASS} in {folder} is not one of RGB images, 3 channels in and out.")
     schedule = _schedule(folder)
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of faster ways to load large models
-            unet = whole(class_of(CLASS, folder), folder)
-    except (ConfigError, CheckpointError):
-        raise
-    except Exception as error:  # files missing, cut short or of another model: an error for each
-        said = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"{folder} does not hold the weights that its config.json describes, as safetensors ({said})."
-        ) from error
-    unet = unet.float()
-    if broken := [name for name, value in unet.state_dict().items() if not value.isfinite().all()]:
-        raise CheckpointError(f"The weights in {folder} are not finite: {', '.join(broken[:3])}. Fetch them again.")
+    unet = whole(class_of(CLASS, folder), folder)
     shown = {key: value for key, value in config.items() if not key.startswith("_")}
     levels = {key: value for key, value in schedule.items() if key != "_diffusers_version"}
     architecture = json.dumps({"class": CLASS, **shown, "levels": levels}, sort_keys=True, separators=(",", ":"))

@@ -105,11 +105,19 @@ def _wrapped(model: Any, config: Mapping[str, Any]) -> Prior:
 
 
 def whole(kind: Any, folder: Path) -> Any:
-    """A model of diffusers with the weights in its folder, as safetensors: all that it has, and no others, where
-    diffusers itself would warn, and begin with whatever lay in memory. CheckpointError where some are missing."""
-    model, told = kind.from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False, output_loading_info=True
-    )
+    """A model of diffusers with the weights in its folder, in fp32: all that it has, finite, and no others, where
+    diffusers itself would warn, and begin with whatever lay in memory. Only safetensors are read. CheckpointError says
+    what is wrong with them."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of faster ways to load large models
+            model, told = kind.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False, output_loading_info=True
+            )
+    except Exception as error:  # files missing, cut short or of another model: an error for each
+        said = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{folder} does not hold the weights that its config.json describes, as safetensors ({said})."
+        ) from error
     wrong = [f"{name} (missing)" for name in told["missing_keys"]]
     wrong += [f"{name} (not expected)" for name in told["unexpected_keys"]]
     if wrong:
@@ -117,24 +125,14 @@ def whole(kind: Any, folder: Path) -> Any:
             f"The weights in {folder} do not fit its config.json: {'; '.join(wrong[:3])}; {len(wrong)} in all. "
             "Fetch them again."
         )
+    model = model.float()
+    if broken := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
+        raise CheckpointError(f"The weights in {folder} are not finite: {', '.join(broken[:3])}. Fetch them again.")
     return model
 
 
 def from_folder(folder: Path, config: Mapping[str, Any]) -> Prior:
     """The prior in a folder whose `config.json` says `config`. Only safetensors are read. Raises CheckpointError."""
-    kind = class_of(config["_class_name"], folder)
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of faster ways to load large models
-            model = whole(kind, folder)
-    except CheckpointError:
-        raise
-    except Exception as error:  # files missing, cut short or of another model: an error for each
-        said = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"{folder} does not hold the weights that its config.json describes, as safetensors ({said})."
-        ) from error
+    model = whole(class_of(config["_class_name"], folder), folder)
     settings = {key: value for key, value in config.items() if not key.startswith("_")}
-    prior = _wrapped(model.float(), {"class": config["_class_name"], **settings})
-    if broken := [name for name, value in prior.state_dict().items() if not value.isfinite().all()]:
-        raise CheckpointError(f"The weights in {folder} are not finite: {', '.join(broken[:3])}. Fetch them again.")
-    return prior
+    return _wrapped(model, {"class": config["_class_name"], **settings})
