@@ -49,6 +49,8 @@ def test_what_is_held_out_lies_within_the_wide_and_outside_of_what_is_trained_on
     assert len(set(names)) == len(names)
     several = [name for name in names if " and " in name]
     assert len(several) == 12 and all(name.count(" and ") == 2 for name in several)
+    every = [name for name in names if name.startswith("everything")]
+    assert len(every) == 6
     assert held_out(narrow, wide)[1] == suites
     for suite in suites:
         assert suite.degradation is not None
@@ -135,6 +137,14 @@ def test_what_is_lost_counts_twice_beyond_what_is_allowed() -> None:
     assert worth({"narrow": 30.0, "a": 22.0, "b": 25.0}, ordinary, within) == pytest.approx(1.5)
     assert worth({"narrow": 29.0, "a": 22.0, "b": 25.0}, ordinary, within) == pytest.approx(0.5)
     assert worth({"narrow": 30.0, "a": 23.0, "b": 22.5}, ordinary, within) == pytest.approx(0.25)
+
+
+def test_one_factor_several_and_all_of_them_count_as_much() -> None:
+    kinds = space().kinds
+    assert sorted(set(kinds.values())) == [1, 3, 9]
+    ordinary = {"narrow": 30.0, **dict.fromkeys(kinds, 20.0)}
+    mine = {"narrow": 30.0, **{suite: 20.0 + (kind == 9) for suite, kind in kinds.items()}}
+    assert worth(mine, ordinary, space()) == pytest.approx(1 / 3)
 
 
 def test_the_guess_is_best_where_both_sides_are_level() -> None:

@@ -7,15 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from typer.testing import CliRunner
 
 from small_priors import small_chains, small_tae, small_weights
-from unseen.errors import CheckpointError, ConfigError
+from unseen.errors import CheckpointError, ConfigError, UnseenError
 from unseen.images import to_bytes, write_image
 from unseen.networks import Guided, GuidedConfig, build
 from unseen.priors import DenoiserConfig, Prior, PriorConfig, PriorL1, blank, essence, open_denoiser, open_prior
@@ -235,6 +237,27 @@ def test_check_writes_the_ceiling(small: Path, tmp_path: Path, photos: torch.Ten
     assert found["content"] == prior.content and found["seconds_per_megapixel"]["encode"] > 0
     assert "gives back 2 images" in found["sentences"][0]
     assert (tmp_path / "out" / "prior.html").stat().st_size > 5000
+
+
+def test_check_takes_images_of_any_kind_and_says_which_cannot_be_read(small: Path, tmp_path: Path) -> None:
+    from unseen.cli import app
+
+    folder, ramp = tmp_path / "photos", np.arange(20 * 24, dtype=np.uint16).reshape(20, 24)
+    folder.mkdir()
+    grey = (ramp // 2).astype(np.uint8)
+    Image.fromarray(grey).save(folder / "grey.png")
+    Image.fromarray(ramp * 100).save(folder / "sixteen.png")
+    Image.fromarray(np.dstack([grey] * 4)).save(folder / "alpha.png")
+    Image.fromarray(np.dstack([grey] * 4), "CMYK").save(folder / "ink.jpg")
+    Image.fromarray(grey[:1, :1]).save(folder / "one.png")
+    call = ["prior", "check", str(small), "--on", str(folder), "-o", str(tmp_path / "out"), "--json"]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["images"] == 5 and np.isfinite(found["reconstruction"][0]["psnr_rgb"])
+    (folder / "broken.png").write_bytes((folder / "grey.png").read_bytes()[:50])
+    result = CliRunner().invoke(app, call)
+    assert isinstance(result.exception, UnseenError) and "broken.png" in str(result.exception)
 
 
 def taef2_on(shared_data: Path, count: int, crop: int = 256) -> float:

@@ -20,6 +20,7 @@ from unseen.errors import CheckpointError, cause_of, check_readable
 from unseen.experiment import Experiment
 from unseen.files import whole
 from unseen.networks.abstention import Abstaining
+from unseen.priors.moved import moved
 from unseen.types import Images, Restorer
 
 FORMAT = "unseen-1"
@@ -80,8 +81,11 @@ class Checkpoint:
         return sum(weight.numel() for weight in self.network.parameters())
 
 
-def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
-    """Read a checkpoint, or the `model.safetensors` of a run's folder. CheckpointError says what is wrong with it."""
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu", priors: Sequence[str] = ()) -> Checkpoint:
+    """Read a checkpoint, or the `model.safetensors` of a run's folder. CheckpointError says what is wrong with it.
+
+    `priors` are sources of the priors that its network works with, where these have moved; they must be the same ones.
+    """
     path = Path(path)
     if path.is_dir():
         path = path / "model.safetensors"
@@ -107,7 +111,10 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
             f"{header.get('format')!r}, expected {FORMAT!r}."
         )
     try:
-        experiment = Experiment.model_validate(header["experiment"])
+        said = header["experiment"]
+        if priors:
+            said = {**said, "network": moved(said["network"], priors)}
+        experiment = Experiment.model_validate(said)
         before = tuple(Experiment.model_validate(earlier) for earlier in header.get("before", ()))
         step = int(header.get("step", 0))
     except (ValueError, KeyError, TypeError) as error:

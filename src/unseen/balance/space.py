@@ -33,6 +33,9 @@ PARTS = 12
 SEVERAL, TOGETHER = 12, 3
 """Suites that lie beyond in several factors: how many suites, and in how many factors."""
 
+EVERY = 6
+"""Suites that lie beyond in every factor."""
+
 
 class Params(Frozen):
     """A point of the space: the complexity of content (`count`, `clean`, `weights`) and of the degradation.
@@ -118,6 +121,12 @@ class Space(Frozen):
             suites=(Suite(name="narrow", degradation=narrow), *suites),
             draws=1,
         )
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """In how many factors each pseudo-unseen suite lies beyond; 0 where it is of another kind of degradation."""
+        narrow, (_, suites) = self.experiment.degradation, held_out(self.experiment.degradation, self.wide)
+        return {suite.name: len(_wider(narrow, suite.degradation)) for suite in suites if suite.degradation is not None}
 
     def available(self) -> int:
         """How many backgrounds trials can choose from."""
@@ -245,9 +254,10 @@ def _mixed(narrow: Degradation, parts: tuple[Degradation, ...], wide: Degradatio
 def held_out(narrow: Degradation, wide: Degradation) -> tuple[Degradation, tuple[Suite, ...]]:
     """What trials may widen to, and suites outside of that: pseudo-unseen, because all of it lies within `wide`.
 
-    Between two of a kind, the outer part of every range that is wider: one at a time (both ends of it), and then
-    `TOGETHER` of these at once, drawn `SEVERAL` times: what nobody has seen differs in more than one thing. Of a
-    mixture the second half of its parts. ConfigError where nothing is left to hold out.
+    Between two of a kind, the outer part of every range that is wider: one at a time (both ends of it), then
+    `TOGETHER` of these at once, drawn `SEVERAL` times, then all of them, drawn `EVERY` times: what nobody has seen may
+    differ in one thing, in some, or in everything. Of a mixture the second half of its parts. ConfigError where nothing
+    is left to hold out.
     """
     if isinstance(wide, Mixture) and wide.mode == "one":
         parts = [part for part in wide.parts if part.outside(narrow)]
@@ -285,24 +295,26 @@ def held_out(narrow: Degradation, wide: Degradation) -> tuple[Degradation, tuple
             "There is nothing to search within: the wide degradation goes nowhere beyond the narrow one. Give a wider "
             "one with --within."
         )
-    return inner, (*suites, *_together(narrow, beyond))
+    several = _drawn(narrow, beyond, SEVERAL, min(TOGETHER, len(beyond)))
+    every = _drawn(narrow, beyond, EVERY, len(beyond)) if len(beyond) > TOGETHER else []
+    return inner, (*suites, *several, *every)
 
 
-def _together(narrow: Degradation, beyond: dict[str, dict[str, Any]]) -> list[Suite]:
-    """`SEVERAL` suites, no two alike, of `TOGETHER` factors that each lie beyond, at a side drawn by a fixed seed."""
+def _drawn(narrow: Degradation, beyond: dict[str, dict[str, Any]], count: int, together: int) -> list[Suite]:
+    """`count` suites, no two alike, of `together` factors that each lie beyond, at a side drawn by a fixed seed."""
     rng = np.random.default_rng(0)
-    together = min(TOGETHER, len(beyond))
     found: dict[str, Suite] = {}
-    for _ in range(10 * SEVERAL if together > 1 else 0):
+    for _ in range(10 * count if together > 1 else 0):
         places = sorted(rng.choice(len(beyond), together, replace=False))
         changes, words = {}, []
         for factor in (list(beyond)[place] for place in places):
             side = list(beyond[factor])[rng.integers(len(beyond[factor]))]
             changes[factor] = beyond[factor][side]
             words.append(f"{factor} {side}")
-        name = " and ".join(words)
-        found.setdefault(name, Suite(name=name, degradation=_only(narrow, changes)))
-        if len(found) == SEVERAL:
+        key = " and ".join(words)
+        name = f"everything {len(found) + 1}" if together == len(beyond) > TOGETHER else key
+        found.setdefault(key, Suite(name=name, degradation=_only(narrow, changes)))
+        if len(found) == count:
             break
     return list(found.values())
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -126,12 +127,16 @@ def _judge(sitting: Sitting, path: Path, folder: Path, step: int, label: str, te
 
 
 def worth(mine: Mapping[str, float], ordinary: Mapping[str, float], space: Space) -> float:
-    """dB: the mean over pseudo-unseen suites of what is won over ordinary training, less twice what is lost beyond
-    what the space allows on the narrow degradation, and, on average, on each of those suites."""
+    """dB: what is won over ordinary training on pseudo-unseen suites, on average over those that lie beyond in one
+    factor, in several, and in all, each kind counting as much; less twice what is lost beyond what the space allows on
+    the narrow degradation, and, on average, on each of those suites."""
     won = {suite: mine[suite] - ordinary[suite] for suite in mine}
-    unseen = [value for suite, value in won.items() if suite != NARROW]
-    lost = [max(0.0, -value - space.worse) for value in unseen]
-    mean = sum(unseen) / len(unseen)
+    unseen = {suite: value for suite, value in won.items() if suite != NARROW}
+    lost = [max(0.0, -value - space.worse) for value in unseen.values()]
+    kinds, by_kind = space.kinds, dict[int, list[float]]()
+    for suite, value in unseen.items():
+        by_kind.setdefault(kinds.get(suite, 0), []).append(value)
+    mean = fmean(map(fmean, by_kind.values()))
     return mean - PENALTY * (max(0.0, -won[NARROW] - space.allowed) + sum(lost) / len(lost))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unseen.cli.app import Json, app, progress_bar, say, show
+from unseen.cli.opening import Dials, Priors, models_named
 from unseen.errors import ConfigError, writing
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from unseen.evaluation.restored import RestoredFolder
     from unseen.evaluation.suites import Judge
     from unseen.experiment import Experiment
+    from unseen.models import Model
     from unseen.pair_folder import PairFolderConfig
     from unseen.results import ModelInfo, Result
     from unseen.types import Restorer
@@ -106,6 +108,8 @@ def evaluate(
     always: Annotated[
         bool, typer.Option("--always", help="Also restore what a model takes for clean and would leave as it is.")
     ] = False,
+    dial: Dials = None,
+    prior: Priors = None,
     trust: Annotated[bool, typer.Option("--trust", help="Load models whose files execute code.")] = False,
     allow_leaks: Annotated[
         bool, typer.Option("--allow-leaks", help="Judge on images that were trained on, and mark the result.")
@@ -129,7 +133,8 @@ def evaluate(
     from unseen.results import write_result
     from unseen.rows import write_rows
 
-    candidates = _candidates(models or [], restored or [], device, trust, always)
+    opened = models_named(models or [], device, trust=trust, dials=dial, priors=prior)
+    candidates = _candidates(opened, restored or [], always)
     convention = {"border": border, "align": align, **({} if color is None else {"color": color})}
     asked, config = _judge(candidates, on, images, scale, crop, limit, convention)
     judge: Judge = asked
@@ -152,7 +157,7 @@ def evaluate(
     found = {
         candidate.info.name: _leaks(candidate, benchmark, allow_leaks) for candidate in candidates
     }  # before anything is judged
-    results, tables, pictures, page = [], [], [], None
+    results, tables, pictures, page, said_ = [], [], [], None, []
     with progress_bar(json_) as draw:
         for candidate in candidates:
             name, trained, done = candidate.info.name, candidate.trained, 0
@@ -164,6 +169,9 @@ def evaluate(
                 draw(f"evaluate {name}", done, total, suite)  # noqa: B023
 
             leaks, note = found[name]
+            for line in _ceilings(candidate, benchmark, draw):
+                note = (*note, line)
+                said_.append(f"{name}: {line}")
             result, table = benchmark.run(
                 candidate.info,
                 candidate.restorer,
@@ -199,7 +207,7 @@ def evaluate(
         return
     for result, table in zip(results, tables, strict=True):
         _print_summary(table, {suite.name: suite.group for suite in result.suites})
-    for line in said:
+    for line in (*said, *said_):
         say(line)
     if page is not None:
         say("The page:")
@@ -217,29 +225,17 @@ def _told_apart(results: "list[Result]", tables: "list[pandas.DataFrame]") -> "l
     ]
 
 
-def _candidates(
-    models: list[str], restored: list[Path], device: str, trust: bool, always: bool = False
-) -> list[Candidate]:
-    """Every model opened, with names that differ. `always`: without a reject option, and called so."""
-    from unseen.evaluation.baselines import BASELINES
+def _candidates(models: "list[Model]", restored: list[Path], always: bool = False) -> list[Candidate]:
+    """What is judged, with names that differ. `always`: without a reject option, and called so."""
     from unseen.evaluation.restored import RestoredFolder
-    from unseen.experiment import best_device
-    from unseen.models import always_restoring, open_model
+    from unseen.models import always_restoring
     from unseen.results import ModelInfo
 
     if not models and not restored:
         raise ConfigError("There is nothing to judge: name a model, or a folder of restored images with --restored.")
-    if device not in ("auto", "cpu", "cuda", "mps"):
-        raise ConfigError(f"--device is auto, cpu, cuda or mps, not {device!r}.")
-    chosen = best_device() if device == "auto" else device
     found: list[Candidate] = []
-    for source in models:
-        if source in BASELINES:
-            found.append(Candidate(ModelInfo(name=source, kind="baseline"), BASELINES[source]))
-            continue
-        model = opened = open_model(source, device=chosen, trust=trust)
-        if always:
-            model = always_restoring(opened)
+    for opened in models:
+        model = always_restoring(opened) if always else opened
         trained_on = "; before that ".join(map(_trained_on, reversed(model.lineage))) or None
         info = ModelInfo(
             name=model.name if model is opened else f"{model.name}-always",
@@ -383,6 +379,22 @@ def _leaks(candidate: Candidate, benchmark: Any, allowed: bool) -> tuple[Any, tu
     leaks = find_leaks(trained, fingerprints(benchmark.clean_images()))
     refuse_leaks(leaks, allowed, candidate.info.name)
     return leaks, ()
+
+
+def _ceilings(candidate: Candidate, benchmark: Any, draw: Any) -> list[str]:
+    """A sentence for each prior that a network works with."""
+    from unseen.evaluation.ceiling import ceiling_on, priors_in
+
+    if candidate.experiment is None:
+        return []
+    judge = benchmark.judge
+    return [
+        ceiling_on(
+            prior, benchmark.suites(candidate.trained), benchmark.images, crop=judge.crop, limit=judge.limit,
+            progress=lambda done, total: draw(f"ceiling of the prior of {candidate.info.name}", done, total, ""),
+        )
+        for prior in priors_in(candidate.experiment.network)
+    ]  # fmt: skip
 
 
 def _environment(device: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from unseen.cli.app import Json, app, progress_bar, say, show
+from unseen.cli.opening import Dials, Priors, models_named
 from unseen.errors import ConfigError
 
 
@@ -25,13 +26,15 @@ def export(
     size: Annotated[
         str | None, typer.Option(metavar="H,W", help="For this size only, in pixels.", show_default="any size")
     ] = None,
+    dial: Dials = None,
+    prior: Priors = None,
     json_: Json = False,
 ) -> None:
     """Write a network as ONNX or torch.export, and check the file against the network.
 
     Example: `unseen export runs/0123456789ab -o net.onnx`
     """
-    from unseen.models import Model, open_model
+    from unseen.models import Model
     from unseen.models.exporting import FORMATS, export
     from unseen.shipped import find_model
     from unseen.tensors import format_of
@@ -45,7 +48,7 @@ def export(
     if path.is_file() and (seen := format_of(path)) in ("onnx", "TorchScript", "torch.export"):
         opened = Model(name=path.name, restore=lambda images: images, kind=seen)  # is refused, and not executed
     else:
-        opened = open_model(source, precision="fp32")
+        opened = models_named([model], "cpu", precision="fp32", dials=dial, priors=prior)[0]
     target = Path(f"{opened.name}{suffix}") if out is None else out
     with progress_bar(json_) as draw:
         done = export(

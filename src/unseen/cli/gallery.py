@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unseen.cli.app import Json, app, progress_bar, say, show
+from unseen.cli.opening import Dials, Priors, models_named
 from unseen.errors import ConfigError, DataError, ImageError, UnseenError
 
 if TYPE_CHECKING:
     from unseen.images import Bytes
+    from unseen.models import Model
     from unseen.report.gallery import Source
     from unseen.types import Restorer
 
@@ -50,6 +52,8 @@ def gallery(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the page.")] = Path("gallery"),
     limit: Annotated[int | None, typer.Option(help="Only the first so many images, by name.", min=1)] = None,
     save: Annotated[bool, typer.Option("--save", help="Also write restored images at full size, as PNG.")] = False,
+    dial: Dials = None,
+    prior: Priors = None,
     trust: Annotated[bool, typer.Option("--trust", help="Allow model files that execute code.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     json_: Json = False,
@@ -71,7 +75,8 @@ def gallery(
     if not found:
         raise ConfigError(f"All images of {folder} are restored ones, in {saved}. Choose another folder.")
     stems = Counter(_stem(path.relative_to(root).as_posix()) for path in found)
-    origins = _origins(model or [], restored or [], device, trust)
+    opened = models_named(model or [], device, trust=trust, dials=dial, priors=prior)
+    origins = _origins(opened, restored or [])
     count = "one image" if len(found) == 1 else f"{len(found)} images"
     page = Gallery(f"What changed in {count} of {root.resolve().name}", tuple(o.source for o in origins), len(found))
     done, total = 0, len(found) * len(origins)
@@ -125,17 +130,12 @@ def gallery(
         raise typer.Exit(1)
 
 
-def _origins(models: list[str], folders: list[Path], device: str, trust: bool) -> list[Origin]:
+def _origins(models: "list[Model]", folders: list[Path]) -> list[Origin]:
     """Every model opened and every folder listed, under names that differ."""
     from unseen.evaluation.baselines import BASELINES
-    from unseen.experiment import best_device
-    from unseen.models import open_model
     from unseen.report.gallery import Source
     from unseen.restoration import restore_image
 
-    if device not in ("auto", "cpu", "cuda", "mps"):
-        raise ConfigError(f"--device is auto, cpu, cuda or mps, not {device!r}.")
-    chosen = best_device() if device == "auto" else device
     taken: set[str] = set()
 
     def named(name: str, note: str, baseline: bool = False) -> "Source":
@@ -150,11 +150,10 @@ def _origins(models: list[str], folders: list[Path], device: str, trust: bool) -
         return lambda name, image: restore_image(restorer, image)
 
     found = []
-    for source in models:
-        if source in BASELINES:
-            found.append(Origin(named(source, BASELINE_NOTES[source], True), by(BASELINES[source])))
+    for model in models:
+        if model.name in BASELINES and model.kind == "baseline":
+            found.append(Origin(named(model.name, BASELINE_NOTES[model.name], True), by(model.restore)))
             continue
-        model = open_model(source, device=chosen, trust=trust)
         note = model.kind if model.parameters is None else f"{model.kind}, {model.parameters:,} parameters"
         found.append(Origin(named(model.name, note), by(model.restore)))
     for folder in folders:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unseen.cli.app import Json, app, progress_bar, say, show
+from unseen.cli.opening import Priors, models_named
 from unseen.errors import ConfigError, writing
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def map_(
     limit: Annotated[int, typer.Option(help="At most so many of the images.", min=1)] = 12,
     crop: Annotated[int, typer.Option(help="Centre crop of the images, pixels a side.", min=16)] = 112,
     seed: Annotated[int, typer.Option(help="Seed of the rain.")] = 0,
+    prior: Priors = None,
     trust: Annotated[bool, typer.Option("--trust", help="Load models whose files execute code.")] = False,
     allow_leaks: Annotated[
         bool, typer.Option("--allow-leaks", help="Judge on images that were trained on, and mark the map.")
@@ -61,7 +63,7 @@ def map_(
     from unseen.report.map import cells_table, stops, tally, verdict, write_map
 
     planes, cells, given = _planes(plane) or PLANES, _cells(grid), _trained(trained or [], scale)
-    found = _opened(model, device, trust)
+    found = models_named([model], device, trust=trust, priors=prior)[0]
     if why := why_no_map(found.name, found.lineage):
         raise ConfigError(why)
     own = all_met(found.lineage)
@@ -152,18 +154,6 @@ def _trained(given: list[str], scale: float) -> "Trained | None":
     if not names:
         return factors or None
     return with_ranges(Rain.preset(names[0], scale=scale), factors)
-
-
-def _opened(source: str, device: str, trust: bool) -> "Model":
-    from unseen.evaluation.baselines import BASELINES
-    from unseen.experiment import best_device
-    from unseen.models import Model, open_model
-
-    if device not in ("auto", "cpu", "cuda", "mps"):
-        raise ConfigError(f"--device is auto, cpu, cuda or mps, not {device!r}.")
-    if source in BASELINES:
-        return Model(source, BASELINES[source], "baseline")
-    return open_model(source, device=best_device() if device == "auto" else device, trust=trust)
 
 
 def _images(folder: Path | None, limit: int) -> "Backgrounds":

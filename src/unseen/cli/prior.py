@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unseen.cli.app import Json, Set, app, progress_bar, say, show
+from unseen.cli.opening import device_named
 from unseen.errors import ConfigError, writing
 
 if TYPE_CHECKING:
@@ -59,19 +60,15 @@ def check(
     from unseen.degradations import preset
     from unseen.evaluation.ceiling import RECONSTRUCTION, ceiling, pictures
     from unseen.evaluation.suites import Suite
-    from unseen.experiment import best_device
     from unseen.priors import PriorConfig, open_prior
     from unseen.report.prior import Found, Shot, numbers, sentences, write_prior
 
-    if device not in ("auto", "cpu", "cuda", "mps"):
-        raise ConfigError(f"--device is auto, cpu, cuda or mps, not {device!r}.")
-    if device not in ("auto", "cpu", best_device()):
-        raise ConfigError(f"--device is {device}, and torch sees no such device here: use cpu or auto.")
+    chosen = device_named(device)
     if not prior or not on:
         raise ConfigError(f"{'--on' if prior else 'PRIOR'} is empty: name a folder.")
     names = list(dict.fromkeys(["medium", "gaussian25"] if degradation is None else degradation))
     suites = [Suite(name="clean"), *(Suite(name=name, degradation=preset(name, scale)) for name in names)]
-    opened = open_prior(PriorConfig(source=prior), best_device() if device == "auto" else device)
+    opened = open_prior(PriorConfig(source=prior), chosen)
     part = "test" if holdout or on == "embedded" else "train"
     images = Backgrounds(BackgroundsConfig(source=on, holdout=holdout, part=part))
     count = suites[0].size(images, limit)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from unseen.cli.app import Json, app, progress_bar, say, show
+from unseen.cli.opening import Priors, models_named
 from unseen.errors import ConfigError, writing
 
 
@@ -25,6 +26,7 @@ def probe(
     patches: Annotated[int, typer.Option(help="Patches that probes are fitted to and judged on.", min=24)] = 240,
     size: Annotated[int, typer.Option(help="Side of a patch, pixels.", min=16, max=512)] = 48,
     seed: Annotated[int, typer.Option(help="Seed of patches and degradation.", min=0)] = 0,
+    prior: Priors = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the page.")] = Path("probe"),
     json_: Json = False,
@@ -37,14 +39,9 @@ def probe(
     from unseen.degradations import Rain, preset
     from unseen.evaluation.probe import probe as probed
     from unseen.evaluation.probes import Probed
-    from unseen.experiment import best_device
-    from unseen.models import open_model
     from unseen.report.probe import sentences, table, write_probes
 
-    if device not in ("auto", "cpu", "cuda", "mps"):
-        raise ConfigError(f"--device is auto, cpu, cuda or mps, not {device!r}.")
-    chosen = best_device() if device == "auto" else device
-    opened = [open_model(source, device=chosen) for source in model]
+    opened = models_named(model, device, priors=prior)
     for source, one in zip(model, opened, strict=True):
         if one.network is None:
             raise ConfigError(

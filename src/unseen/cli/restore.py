@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unseen.cli.app import Json, app, duration, progress_bar, say, show
+from unseen.cli.opening import Dials, Priors, device_named, models_named
 from unseen.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def restore(
         bool, typer.Option("--always", help="Also restore what the model takes for clean and would leave as it is.")
     ] = False,
     overwrite: Annotated[bool, typer.Option(help="Restore again what is already in the output folder.")] = False,
+    dial: Dials = None,
+    prior: Priors = None,
     trust: Annotated[bool, typer.Option("--trust", help="Allow model files that execute code.")] = False,
     json_: Json = False,
 ) -> None:
@@ -60,14 +63,10 @@ def restore(
 
     Example: `unseen restore rainy.jpg holiday/ "scans/**/*.tif" -o restored/`
     """
-    from unseen.experiment import best_device
-    from unseen.restoration import find_jobs
+    from unseen.models import always_restoring
+    from unseen.restoration import find_jobs, tiler_for
 
-    if device not in ("auto", "cpu", "cuda", "mps"):
-        raise ConfigError(f"--device is auto, cpu, cuda or mps, not {device!r}.")
-    chosen = best_device() if device == "auto" else device
-    if chosen not in ("cpu", best_device()):
-        raise ConfigError(f"--device is {chosen}, and torch sees no such device here: use cpu or auto.")
+    chosen = device_named(device)
     piped = STDIN in files
     if piped:
         _check_pipe(files, out, mask or difference, json_)
@@ -81,8 +80,10 @@ def restore(
                 raise ConfigError(f"{jobs[0].target} is there already: name another file, or replace it: --overwrite.")
         else:
             jobs = find_jobs(files, out or Path("restored"), mask=mask, difference=difference)
-        opened, tiler = _opened(model, chosen, trust, strength, always)
+        opened = models_named([model], chosen, trust=trust, dials=dial, priors=prior)[0]
+        opened = always_restoring(opened) if always else opened
         chosen = opened.device or chosen
+        tiler = tiler_for(opened.restore, chosen, opened.config, strength=strength)
         outcome = _Outcome(jobs, opened, chosen, quiet=json_, hidden=folder)
         interrupted = False
         try:
@@ -132,23 +133,6 @@ def _from_stdin(folder: Path) -> Path:
         return path.rename(path.with_suffix(suffix_of(path)))
     except ImageError as error:
         raise ImageError(str(error).replace(str(path), "stdin")) from error
-
-
-def _opened(
-    source: str | None, device: str, trust: bool, strength: float, always: bool = False
-) -> "tuple[Model, Tiler]":
-    from unseen.evaluation.baselines import BASELINES
-    from unseen.models import Model, always_restoring, open_model
-    from unseen.restoration import tiler_for
-    from unseen.shipped import find_model
-
-    if source in BASELINES:
-        model = Model(name=source, restore=BASELINES[source], kind="baseline")
-    else:
-        model = open_model(find_model(source), device=device, trust=trust)
-    if always:
-        model = always_restoring(model)
-    return model, tiler_for(model.restore, model.device or device, model.config, strength=strength)
 
 
 def _run(jobs: "list[Job]", tiler: "Tiler", outcome: "_Outcome", overwrite: bool, quiet: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unseen.cli.app import app, say
-from unseen.errors import ConfigError
+from unseen.cli.opening import device_named
 
 
 @app.command("app")
@@ -40,11 +40,8 @@ def page(
 
     check_gradio()
     from unseen.app.offers import offer_models
-    from unseen.experiment import best_device
 
-    if device not in ("auto", "cpu", "cuda", "mps"):
-        raise ConfigError(f"--device is auto, cpu, cuda or mps, not {device!r}.")
-    chosen = best_device() if device == "auto" else device
+    chosen = device_named(device)
     with listening(host, port) as listener:
         offered = offer_models(model or [], device=chosen, precision=precision, trust=trust)
         if not is_local(listener):

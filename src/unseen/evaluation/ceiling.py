@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import pandas
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from unseen.backgrounds import Backgrounds
 from unseen.evaluation.atoms import atoms
-from unseen.evaluation.suites import Suite
+from unseen.evaluation.suites import AnySuite, PairSuite, Suite
 from unseen.images import Bytes, to_bytes
-from unseen.priors import Prior
+from unseen.priors import Prior, PriorConfig, open_prior
 from unseen.rows import rows_of
 from unseen.types import Batch, Images, Outcome
 
@@ -90,6 +91,46 @@ def ceiling(
         _memory(home),
         len(used) if prior.discrete else None,
     )
+
+
+def ceiling_on(
+    config: PriorConfig,
+    suites: Sequence[AnySuite],
+    images: Backgrounds | None,
+    *,
+    crop: int = 256,
+    limit: int | None = None,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> str:
+    """A sentence on how well a prior gives back the clean images of `suites`, each once: what every report on a
+    network with that prior repeats. `progress` is told how many images are done, and of how many."""
+    prior, different = open_prior(config, device), list[AnySuite]()
+    for suite in suites:  # those of synthetic suites are all laid on the same images
+        if isinstance(suite, PairSuite) or not any(isinstance(one, Suite) for one in different):
+            different.append(suite)
+    total, found = sum(suite.size(images, limit) for suite in different), list[float]()
+    for suite in different:
+        for _, batch in suite.batches(images, crop, limit, 0):
+            for clean in batch.clean.split(1):  # pairs may be of any size
+                restored, *_ = _timed(prior, clean, _home(prior))
+                found.append(float(-10 * (restored - clean).square().mean().clamp(min=1e-10).log10()))
+            if progress is not None:
+                progress(len(found), total)
+    return (
+        f"The prior {prior.name} ({prior.content}) gives the {len(found)} clean images back at "
+        f"{sum(found) / max(1, len(found)):.2f} dB (PSNR, RGB), {min(found, default=0):.1f} dB at worst: the ceiling "
+        "of what its decoder draws, where nothing is led past it."
+    )
+
+
+def priors_in(network: BaseModel) -> list[PriorConfig]:
+    """The priors of a network's configuration, and of the networks inside of it."""
+    parts = [getattr(network, name) for name in type(network).model_fields]
+    own = [part for part in parts if isinstance(part, PriorConfig)]
+    return own + [
+        prior for part in parts if isinstance(part, BaseModel) and part not in own for prior in priors_in(part)
+    ]
 
 
 def pictures(

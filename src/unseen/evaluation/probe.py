@@ -33,6 +33,9 @@ RIDGE = 1e-2
 HELD_OUT = 3
 """Every third patch is judged on; the others are fitted to."""
 
+OPENED = ("network", "encoder", "decoder", "body")
+"""Parts that are looked into by their names."""
+
 _LUMA = (0.299, 0.587, 0.114)
 
 Progress = Callable[[int, int], None]
@@ -109,11 +112,13 @@ def probe(
 
 def layers(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     """The parts that a network is made of, in the order in which it lists them: lists and sequences are opened, and so
-    are restorers and autoencoders inside of it."""
+    are restorers and autoencoders inside of it. A prior's frozen decoder is one of them."""
     found = []
-    for name, part in network.named_children():
+    home = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+    others: dict[str, nn.Module] = network.frozen(home) if hasattr(network, "frozen") else {}
+    for name, part in (*network.named_children(), *others.items()):
         path = f"{prefix}{name}"
-        holds_others = isinstance(part, nn.Sequential | nn.ModuleList) or name in ("network", "encoder", "body")
+        holds_others = isinstance(part, nn.Sequential | nn.ModuleList) or name in OPENED
         inside = layers(part, f"{path}.") if holds_others else []
         found += inside or [(path, part)]
     return found

@@ -23,7 +23,7 @@ from unseen import __version__
 from unseen.checkpoints import replace_with
 from unseen.errors import CheckpointError, ConfigError
 from unseen.models.model import Model
-from unseen.networks import Guided, SwinIR
+from unseen.networks import Guided, Refined, SwinIR
 from unseen.priors import Prior, open_prior
 from unseen.seeding import generator
 from unseen.tensors import first_line
@@ -80,6 +80,9 @@ def export(
             f"{model.name} ({model.kind}) has no network to export: expected a checkpoint, a run's folder, or "
             "published weights of a network that is built in (docs/models.md)."
         )
+    if isinstance(model.network, Refined):
+        model = _without_diffusion(model, model.network)
+    assert model.network is not None
     _check_kind(model.network, kind, size)
     if kind == "onnx":
         _onnx()
@@ -163,6 +166,18 @@ def _without_abstaining(model: Model, path: Path, size: tuple[int, int] | None) 
     vars(network)["config"] = model.config.model_copy(update={"abstain": None})
     with TemporaryDirectory() as folder:
         return export(replace(model, network=network), Path(folder, path.name), size=size).differences
+
+
+def _without_diffusion(model: Model, network: Refined) -> Model:
+    """What a Refined is where its diffusion model takes no part: the restorer inside."""
+    if network.strength:
+        raise ConfigError(
+            f"{model.name} is a Refined, whose result a diffusion model draws in many steps: that cannot be exported. "
+            "`--dial strength=0` exports the restorer inside, whose result is not drawn again."
+        )
+    inner = copy.copy(network.network)
+    vars(inner)["config"] = inner.config.model_copy(update={"abstain": network.config.abstain})
+    return replace(model, network=inner, kind=type(inner).__name__)
 
 
 def _check_kind(network: nn.Module, kind: str, size: tuple[int, int] | None) -> None:

@@ -1,12 +1,14 @@
 """What is known of a model, and how it is named and hashed."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from unseen.errors import ConfigError
 from unseen.experiment import Experiment
 from unseen.networks import NetworkConfig
 from unseen.networks.abstention import Abstaining
@@ -39,6 +41,12 @@ class Model:
     device: str | None = None
 
     @property
+    def dials(self) -> dict[str, nn.Module]:
+        """The dials of the network behind it, by name, each with the part of it that has the dial."""
+        parts = () if self.network is None else self.network.modules()
+        return {dial: part for part in parts for dial in getattr(part, "dials", ())}
+
+    @property
     def config(self) -> NetworkConfig | None:
         """The configuration of the network behind it, where it is one of ours: what tiles are laid out by."""
         return getattr(self.network, "config", None)
@@ -56,6 +64,24 @@ def always_restoring(model: Model) -> Model:
         return model
     content = None if model.content is None else hashlib.sha256(f"{model.content}, always".encode()).hexdigest()
     return replace(model, restore=model.restore.restorer, content=content)
+
+
+def turned(model: Model, dials: Mapping[str, float]) -> Model:
+    """The same model with dials of its network set (`features` of a Guided, `strength` of a Refined): named by them,
+    with a content of its own. The network itself is turned. ConfigError where it has no such dial, or none so wide."""
+    if not dials:
+        return model
+    for dial, value in dials.items():
+        if dial not in model.dials:
+            raise ConfigError(
+                f"{model.name} ({model.kind}) has no dial {dial!r}: it has {', '.join(sorted(model.dials)) or 'none'} "
+                "(docs/priors.md)."
+            )
+        setattr(model.dials[dial], dial, value)
+    said = ", ".join(f"{dial} {value:g}" for dial, value in sorted(dials.items()))
+    content = None if model.content is None else hashlib.sha256(f"{model.content}, {said}".encode()).hexdigest()
+    name = "-".join([model.name, *(f"{dial}-{value:g}" for dial, value in sorted(dials.items()))])
+    return replace(model, name=name, content=content)
 
 
 def name_of(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Weights of networks that are known here: our own checkpoints, published weights, and what spandrel recognises."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -26,8 +26,8 @@ def is_ours(path: Path) -> bool:
         return False  # reading it as weights says why
 
 
-def from_checkpoint(path: Path, device: str, precision: str) -> Model:
-    checkpoint = load_checkpoint(path, device)
+def from_checkpoint(path: Path, device: str, precision: str, priors: Sequence[str] = ()) -> Model:
+    checkpoint = load_checkpoint(path, device, priors)
     return Model(
         name=name_of(checkpoint.path),
         restore=restorer(checkpoint.network, device, precision),

@@ -5,6 +5,7 @@ All are judged under one contract: RGB in [0, 1], (b, 3, h, w), float32, in; the
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from unseen.errors import CheckpointError, ConfigError, cause_of
@@ -16,12 +17,20 @@ from unseen.shipped import find_model
 from unseen.tensors import ACCEPTED, format_of
 
 
-def open_model(source: str | Path, *, device: str = "cpu", precision: str = "auto", trust: bool = False) -> Model:
+def open_model(
+    source: str | Path,
+    *,
+    device: str = "cpu",
+    precision: str = "auto",
+    trust: bool = False,
+    priors: Sequence[str] = (),
+) -> Model:
     """Open what `source` names: a file, a run's folder, weights that come with the package ("rain") or, with `trust`,
     `package.module:callable`.
 
     `precision` is that of our own networks, published weights of them too: "fp32", "mixed" (bf16 convolutions)
     or "auto" (mixed where `device` multiplies bf16 in hardware). Models from elsewhere run in fp32.
+    `priors` says where a checkpoint's priors lie, where that is not where they lay when it was trained.
     ConfigError and CheckpointError say in one sentence what is wrong with the call, or with the file.
     """
     kind = device.partition(":")[0]
@@ -33,7 +42,7 @@ def open_model(source: str | Path, *, device: str = "cpu", precision: str = "aut
         precision = "mixed" if has_bf16(kind) else "fp32"
     path = Path(find_model(source)).expanduser()
     if path.is_dir():
-        return from_checkpoint(path, device, precision)
+        return from_checkpoint(path, device, precision, priors)
     if not path.exists() and re.fullmatch(r"[\w.]+:[\w.]+", str(source)):
         _need_trust(str(source), "Python code", trust)
         return from_python(str(source), device)
@@ -50,7 +59,7 @@ def open_model(source: str | Path, *, device: str = "cpu", precision: str = "aut
                 _need_trust(str(path), f"a {what} model", trust)
                 return from_export(path, device)
             case "safetensors" if is_ours(path):
-                return from_checkpoint(path, device, precision)
+                return from_checkpoint(path, device, precision, priors)
             case _:
                 return from_weights(path, device, precision)
     except OSError as error:

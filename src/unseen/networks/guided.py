@@ -85,6 +85,15 @@ class Guided(nn.Module):
         self._scores: Tensor | None = None
 
     @property
+    def dials(self) -> tuple[str, ...]:
+        """What may be turned after training."""
+        return () if self.config.features is None else ("features",)
+
+    def frozen(self, device: torch.device | str = "cpu") -> dict[str, nn.Module]:
+        """What it works with and does not hold: the prior's decoder, by its name here."""
+        return {"decoder": open_prior(self.config.prior, device).decoder}
+
+    @property
     def features(self) -> float:
         """How much the encoder's features enter the decoder: a dial in [0, 1]."""
         return self._features

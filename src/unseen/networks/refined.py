@@ -49,6 +49,7 @@ class Refined(nn.Module):
     """
 
     Config: ClassVar = RefinedConfig
+    dials: ClassVar = ("strength",)
 
     def __init__(self, config: RefinedConfig) -> None:
         super().__init__()

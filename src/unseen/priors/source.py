@@ -92,7 +92,12 @@ def _opened(config: Source, device: torch.device) -> Pretrained:
 
 def _read(kind: type[Source], source: str, content: str | None) -> Pretrained:
     """The model that `source` names; it must be that of `content`, where that is given."""
-    model = _cached(kind, source)
+    try:
+        model = _cached(kind, source)
+    except ConfigError as error:
+        if not content:
+            raise
+        raise ConfigError(f"{error} If that which this was made with has moved, say where to with --prior.") from error
     if content and model.content != content:
         raise ConfigError(
             f"The {kind.what} in {source} is not the one that this was made with: its content is {model.content}, not "

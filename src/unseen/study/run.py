@@ -13,9 +13,11 @@ from pathlib import Path
 from unseen import training
 from unseen.checkpoints import load_checkpoint
 from unseen.errors import StudyError
+from unseen.evaluation.ceiling import ceiling_on, priors_in
 from unseen.evaluation.suites import PairSuite
 from unseen.experiment import Experiment, all_met
 from unseen.leaks import Fingerprints, find_leaks, fingerprints, joined, refuse_leaks
+from unseen.priors import PriorConfig
 from unseen.study import cluster
 from unseen.study.cells import BASELINES, Event, Report
 from unseen.study.cores import Sharing
@@ -57,7 +59,7 @@ def run_study(
     with cluster.joined(ray) as machines:
         todo = plan(study, runs) if machines is None else machines.plan(study, runs, sharing)
         missing = todo.missing
-        write_study(todo, command, _leaks(todo, allow_leaks) if missing else _noted(todo))
+        write_study(todo, command, (*_leaks(todo, allow_leaks), *_ceilings(todo, tell)) if missing else _noted(todo))
         jobs = jobs_of(todo)
         if machines is None:
             failures = run_on_cores(jobs, workers, sharing, tell)
@@ -107,6 +109,22 @@ def _leaks(todo: Plan, allowed: bool) -> tuple[str, ...]:
         f"trained on, so these figures say nothing about generalization. First: {leaks[0].train} is {leaks[0].test}.",
         *notes,
     )
+
+
+def _ceilings(todo: Plan, tell: Report) -> tuple[str, ...]:
+    """What each prior that networks of the study work with can draw of its test images."""
+    networks = [cell.experiment.network for cell in todo.cells]
+    priors = {prior.content: prior for network in networks for prior in priors_in(network)}
+    judge = todo.study.judge
+    suites = judge.resolve(todo.cells[0].experiment.degradation)
+
+    def note(prior: PriorConfig) -> str:
+        return ceiling_on(
+            prior, suites, todo.images, crop=judge.crop, limit=judge.limit,
+            progress=lambda done, total: tell(Event("ceiling of the prior", "judge", done, total)),
+        )  # fmt: skip
+
+    return tuple(map(note, priors.values()))
 
 
 def _noted(todo: Plan) -> tuple[str, ...]:
