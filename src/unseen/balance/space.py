@@ -33,8 +33,8 @@ PARTS = 12
 SEVERAL, TOGETHER = 12, 3
 """Suites that lie beyond in several factors: how many suites, and in how many factors."""
 
-EVERY = 6
-"""Suites that lie beyond in every factor."""
+EVERY = 3
+"""Suites of the whole of the wide degradation, each with draws of its own."""
 
 
 class Params(Frozen):
@@ -255,9 +255,9 @@ def held_out(narrow: Degradation, wide: Degradation) -> tuple[Degradation, tuple
     """What trials may widen to, and suites outside of that: pseudo-unseen, because all of it lies within `wide`.
 
     Between two of a kind, the outer part of every range that is wider: one at a time (both ends of it), then
-    `TOGETHER` of these at once, drawn `SEVERAL` times, then all of them, drawn `EVERY` times: what nobody has seen may
-    differ in one thing, in some, or in everything. Of a mixture the second half of its parts. ConfigError where nothing
-    is left to hold out.
+    `TOGETHER` of these at once, drawn `SEVERAL` times, then the wide degradation as a whole, whose images differ in
+    every factor and lie beyond in some of them: what nobody has seen may differ in one thing, in several, or in
+    everything. Of a mixture the second half of its parts. ConfigError where nothing is left to hold out.
     """
     if isinstance(wide, Mixture) and wide.mode == "one":
         parts = [part for part in wide.parts if part.outside(narrow)]
@@ -295,26 +295,25 @@ def held_out(narrow: Degradation, wide: Degradation) -> tuple[Degradation, tuple
             "There is nothing to search within: the wide degradation goes nowhere beyond the narrow one. Give a wider "
             "one with --within."
         )
-    several = _drawn(narrow, beyond, SEVERAL, min(TOGETHER, len(beyond)))
-    every = _drawn(narrow, beyond, EVERY, len(beyond)) if len(beyond) > TOGETHER else []
-    return inner, (*suites, *several, *every)
+    everything = [Suite(name=f"everything {place}", degradation=_only(wide, {})) for place in range(1, EVERY + 1)]
+    return inner, (*suites, *_together(narrow, beyond), *(everything if len(beyond) > TOGETHER else []))
 
 
-def _drawn(narrow: Degradation, beyond: dict[str, dict[str, Any]], count: int, together: int) -> list[Suite]:
-    """`count` suites, no two alike, of `together` factors that each lie beyond, at a side drawn by a fixed seed."""
+def _together(narrow: Degradation, beyond: dict[str, dict[str, Any]]) -> list[Suite]:
+    """`SEVERAL` suites, no two alike, of `TOGETHER` factors that each lie beyond, at a side drawn by a fixed seed."""
     rng = np.random.default_rng(0)
+    together = min(TOGETHER, len(beyond))
     found: dict[str, Suite] = {}
-    for _ in range(10 * count if together > 1 else 0):
+    for _ in range(10 * SEVERAL if together > 1 else 0):
         places = sorted(rng.choice(len(beyond), together, replace=False))
         changes, words = {}, []
         for factor in (list(beyond)[place] for place in places):
             side = list(beyond[factor])[rng.integers(len(beyond[factor]))]
             changes[factor] = beyond[factor][side]
             words.append(f"{factor} {side}")
-        key = " and ".join(words)
-        name = f"everything {len(found) + 1}" if together == len(beyond) > TOGETHER else key
-        found.setdefault(key, Suite(name=name, degradation=_only(narrow, changes)))
-        if len(found) == count:
+        name = " and ".join(words)
+        found.setdefault(name, Suite(name=name, degradation=_only(narrow, changes)))
+        if len(found) == SEVERAL:
             break
     return list(found.values())
 

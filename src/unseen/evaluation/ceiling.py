@@ -101,7 +101,7 @@ def ceiling_on(
     crop: int = 256,
     limit: int | None = None,
     device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> str:
     """A sentence on how well a prior gives back the clean images of `suites`, each once: what every report on a
     network with that prior repeats. `progress` is told how many images are done, and of how many."""

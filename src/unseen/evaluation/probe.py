@@ -115,7 +115,8 @@ def layers(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     are restorers and autoencoders inside of it. A prior's frozen decoder is one of them."""
     found = []
     home = next((weight.device for weight in network.parameters()), torch.device("cpu"))
-    others: dict[str, nn.Module] = network.frozen(home) if hasattr(network, "frozen") else {}
+    frozen: Callable[[torch.device], dict[str, nn.Module]] | None = getattr(network, "frozen", None)
+    others = {} if frozen is None else frozen(home)
     for name, part in (*network.named_children(), *others.items()):
         path = f"{prefix}{name}"
         holds_others = isinstance(part, nn.Sequential | nn.ModuleList) or name in OPENED

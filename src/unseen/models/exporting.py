@@ -23,7 +23,7 @@ from unseen import __version__
 from unseen.checkpoints import replace_with
 from unseen.errors import CheckpointError, ConfigError
 from unseen.models.model import Model
-from unseen.networks import Guided, Refined, SwinIR
+from unseen.networks import Guided, NetworkConfig, Refined, SwinIR
 from unseen.priors import Prior, open_prior
 from unseen.seeding import generator
 from unseen.tensors import first_line
@@ -176,7 +176,8 @@ def _without_diffusion(model: Model, network: Refined) -> Model:
             "`--dial strength=0` exports the restorer inside, whose result is not drawn again."
         )
     inner = copy.copy(network.network)
-    vars(inner)["config"] = inner.config.model_copy(update={"abstain": network.config.abstain})
+    config: NetworkConfig = vars(inner)["config"]
+    vars(inner)["config"] = config.model_copy(update={"abstain": network.config.abstain})
     return replace(model, network=inner, kind=type(inner).__name__)
 
 
