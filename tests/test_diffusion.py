@@ -8,8 +8,11 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from unseen.checkpoints import load_checkpoint, save_network
-from unseen.experiment import Experiment
+from unseen.errors import ConfigError
+from unseen.experiment import Experiment, Recipe
 from unseen.losses import AnyLoss
+from unseen.models import open_model, turned
+from unseen.models.exporting import export
 from unseen.networks import AnyNetworkConfig, NetworkConfig, Refined, RefinedConfig, ResNetConfig, build
 from unseen.priors import DenoiserConfig, DiffusionL1
 from unseen.seeding import generator, seeded
@@ -85,3 +88,20 @@ def test_checkpoints_of_refined_restorers_hold_the_restorer_alone(model: Denoise
     save_network(tmp_path / "model.safetensors", network.state_dict(), Experiment(network=config), 1)
     degraded = images(8, 8, count=1)
     assert torch.equal(load_checkpoint(tmp_path).network(degraded), network(degraded))
+
+
+def test_a_refined_restorer_is_exported_without_its_diffusion_model_or_not_at_all(
+    model: DenoiserConfig, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'unseen[onnx]'")
+    config = RefinedConfig(network=ResNetConfig(width=4, blocks=1), denoiser=model)
+    recipe = Recipe(device="cpu", threads=1)
+    experiment = Experiment(network=config, recipe=recipe, content="0123")
+    save_network(tmp_path / "net.safetensors", build(config, 0).state_dict(), experiment, 1)
+    opened = open_model(tmp_path / "net.safetensors", precision="fp32")
+    with pytest.raises(ConfigError, match="--dial strength=0"):
+        export(opened, tmp_path / "net.onnx")
+    alone = turned(opened, {"strength": 0.0})
+    assert export(alone, tmp_path / "net.onnx").difference < 1e-4
+    degraded = images(16, 16, count=1)
+    assert torch.allclose(open_model(tmp_path / "net.onnx").restore(degraded), alone.restore(degraded), atol=1e-4)
