@@ -124,7 +124,8 @@ def _ceilings(todo: Plan, tell: Report) -> tuple[str, ...]:
             progress=lambda done, total: tell(Event("ceiling of the prior", "judge", done, total)),
         )  # fmt: skip
 
-    return tuple(map(note, priors.values()))
+    with training.using_threads(todo.cells[0].experiment.recipe.threads):
+        return tuple(map(note, priors.values()))
 
 
 def _noted(todo: Plan) -> tuple[str, ...]:
