@@ -54,8 +54,9 @@ def test_what_is_held_out_lies_within_the_wide_and_outside_of_what_is_trained_on
     assert held_out(narrow, wide)[1] == suites
     for suite in suites:
         assert suite.degradation is not None
-        assert suite.degradation.outside(inner), suite.name
-        assert suite.degradation.outside(narrow), suite.name
+        if suite.name not in every:  # these lie beyond in most of their images, and not by their ranges
+            assert suite.degradation.outside(inner), suite.name
+            assert suite.degradation.outside(narrow), suite.name
         assert not suite.degradation.outside(wide), suite.name
 
 

@@ -255,9 +255,9 @@ def held_out(narrow: Degradation, wide: Degradation) -> tuple[Degradation, tuple
     """What trials may widen to, and suites outside of that: pseudo-unseen, because all of it lies within `wide`.
 
     Between two of a kind, the outer part of every range that is wider: one at a time (both ends of it), then
-    `TOGETHER` of these at once, drawn `SEVERAL` times, then the wide degradation as a whole, whose images differ in
-    every factor and lie beyond in some of them: what nobody has seen may differ in one thing, in several, or in
-    everything. Of a mixture the second half of its parts. ConfigError where nothing is left to hold out.
+    `TOGETHER` of these at once, drawn `SEVERAL` times, then the wide degradation as a whole, whose images may differ
+    in every factor and nearly all of which lie beyond in some: what nobody has seen may differ in one thing, in
+    several, or in everything. Of a mixture the second half of its parts. ConfigError where nothing is left to hold out.
     """
     if isinstance(wide, Mixture) and wide.mode == "one":
         parts = [part for part in wide.parts if part.outside(narrow)]
