@@ -96,6 +96,11 @@ def test_dials_turn_on_the_command_line_and_make_another_model(
         assert code != 0 and expected in said
 
 
+def test_a_dial_without_a_model_is_refused(tmp_path: Path) -> None:
+    code, _, said = run("evaluate", "--restored", tmp_path, "--dial", "features=1")
+    assert code != 0 and "none is named" in said
+
+
 def test_an_evaluation_repeats_the_ceiling(trained: Path, tmp_path: Path) -> None:
     call = ["evaluate", trained, "--on", "clean", "--crop", 32, "--device", "cpu", "-o", tmp_path / "page"]
     code, _, said = run(*call)

@@ -157,7 +157,7 @@ def evaluate(
     found = {
         candidate.info.name: _leaks(candidate, benchmark, allow_leaks) for candidate in candidates
     }  # before anything is judged
-    results, tables, pictures, page, said_ = [], [], [], None, []
+    results, tables, pictures, page, ceilings = [], [], [], None, []
     with progress_bar(json_) as draw:
         for candidate in candidates:
             name, trained, done = candidate.info.name, candidate.trained, 0
@@ -171,7 +171,7 @@ def evaluate(
             leaks, note = found[name]
             for line in _ceilings(candidate, benchmark, draw):
                 note = (*note, line)
-                said_.append(f"{name}: {line}")
+                ceilings.append(f"{name}: {line}")
             result, table = benchmark.run(
                 candidate.info,
                 candidate.restorer,
@@ -207,7 +207,7 @@ def evaluate(
         return
     for result, table in zip(results, tables, strict=True):
         _print_summary(table, {suite.name: suite.group for suite in result.suites})
-    for line in (*said, *said_):
+    for line in (*said, *ceilings):
         say(line)
     if page is not None:
         say("The page:")
@@ -432,6 +432,7 @@ def _as_json(candidates: list[Candidate], results: Any, rows: Any, said: list[st
                 **result.model.model_dump(mode="json"),
                 "sentence": sentence,
                 "seconds_per_megapixel": result.seconds_per_megapixel,
+                "notes": list(result.notes),
                 "leaks": None if result.leaks is None else [leak.model_dump() for leak in result.leaks],
                 "suites": {
                     suite.name: {"group": suite.group, "outside": list(suite.outside), "content": suite.content}

@@ -57,6 +57,8 @@ def models_named(
         else open_model(find_model(source), device=chosen, trust=trust, precision=precision, priors=priors or ())
         for source in sources
     ]
+    if values and not found:
+        raise ConfigError("--dial turns a dial of a model, and none is named.")
     for dial in values:
         if not any(dial in model.dials for model in found):
             turned(found[0], {dial: values[dial]})  # says what it has
