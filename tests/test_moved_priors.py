@@ -99,6 +99,8 @@ def test_dials_turn_on_the_command_line_and_make_another_model(
 def test_a_dial_without_a_model_is_refused(tmp_path: Path) -> None:
     code, _, said = run("evaluate", "--restored", tmp_path, "--dial", "features=1")
     assert code != 0 and "none is named" in said
+    code, _, said = run("evaluate", "median", "--on", "clean", "--prior", small_tae(tmp_path / "prior"))
+    assert code != 0 and "no model that is named works with a prior" in said
 
 
 def test_an_evaluation_repeats_the_ceiling(trained: Path, tmp_path: Path) -> None:

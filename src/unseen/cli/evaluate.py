@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unseen.cli.app import Json, app, progress_bar, say, show
-from unseen.cli.opening import Dials, Priors, models_named
+from unseen.cli.opening import Dials, Priors, device_named, models_named
 from unseen.errors import ConfigError, writing
 
 if TYPE_CHECKING:
@@ -157,7 +157,8 @@ def evaluate(
     found = {
         candidate.info.name: _leaks(candidate, benchmark, allow_leaks) for candidate in candidates
     }  # before anything is judged
-    results, tables, pictures, page, ceilings = [], [], [], None, []
+    results, tables, pictures, page = [], [], [], None
+    ceilings: dict[str, str] = {}
     with progress_bar(json_) as draw:
         for candidate in candidates:
             name, trained, done = candidate.info.name, candidate.trained, 0
@@ -169,9 +170,7 @@ def evaluate(
                 draw(f"evaluate {name}", done, total, suite)  # noqa: B023
 
             leaks, note = found[name]
-            for line in _ceilings(candidate, benchmark, draw):
-                note = (*note, line)
-                ceilings.append(f"{name}: {line}")
+            note = (*note, *_ceilings(candidate, benchmark, device, ceilings, draw))
             result, table = benchmark.run(
                 candidate.info,
                 candidate.restorer,
@@ -207,7 +206,7 @@ def evaluate(
         return
     for result, table in zip(results, tables, strict=True):
         _print_summary(table, {suite.name: suite.group for suite in result.suites})
-    for line in (*said, *ceilings):
+    for line in (*said, *ceilings.values()):
         say(line)
     if page is not None:
         say("The page:")
@@ -381,20 +380,20 @@ def _leaks(candidate: Candidate, benchmark: Any, allowed: bool) -> tuple[Any, tu
     return leaks, ()
 
 
-def _ceilings(candidate: Candidate, benchmark: Any, draw: Any) -> list[str]:
-    """A sentence for each prior that a network works with."""
+def _ceilings(candidate: Candidate, benchmark: Any, device: str, known: dict[str, str], draw: Any) -> list[str]:
+    """A sentence for each prior that a network works with; `known`, by content, are said once for all networks."""
     from unseen.evaluation.ceiling import ceiling_on, priors_in
 
     if candidate.experiment is None:
         return []
-    judge = benchmark.judge
-    return [
-        ceiling_on(
-            prior, benchmark.suites(candidate.trained), benchmark.images, crop=judge.crop, limit=judge.limit,
-            progress=lambda done, total: draw(f"ceiling of the prior of {candidate.info.name}", done, total, ""),
-        )
-        for prior in priors_in(candidate.experiment.network)
-    ]  # fmt: skip
+    judge, priors = benchmark.judge, priors_in(candidate.experiment.network)
+    for prior in priors:
+        if prior.content not in known:
+            known[prior.content] = ceiling_on(
+                prior, benchmark.suites(candidate.trained), benchmark.images, crop=judge.crop, limit=judge.limit,
+                device=device_named(device), progress=lambda done, total: draw("ceiling of a prior", done, total, ""),
+            )  # fmt: skip
+    return [known[prior.content] for prior in priors]
 
 
 def _environment(device: str) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from unseen.errors import CheckpointError, ConfigError
 from unseen.priors.denoiser import DenoiserConfig
 from unseen.priors.opening import PriorConfig
@@ -29,6 +31,11 @@ def moved(network: Mapping[str, Any], sources: Sequence[str]) -> dict[str, Any]:
             )
         found[content] = source
     return _with(network, found)
+
+
+def holds_priors(network: BaseModel) -> bool:
+    """Whether a network's configuration names a prior, or a diffusion model."""
+    return any(True for _ in _priors(network.model_dump()))
 
 
 def _content(source: str) -> str:
