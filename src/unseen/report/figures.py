@@ -265,6 +265,7 @@ def _trade_plot(tables: Tables, series: str, settings: Sequence[Setting]) -> Plo
     points = {name: pair for name, pair in points.items() if all(math.isfinite(e.mean) for e in pair)}
 
     def draw(axes: Axes) -> None:
+        ends = [seen.mean for seen, _ in points.values()]
         for name, (seen, unseen) in points.items():
             pen = pens[name]
             if seen.has_interval:
@@ -273,7 +274,11 @@ def _trade_plot(tables: Tables, series: str, settings: Sequence[Setting]) -> Plo
                 axes.vlines(seen.mean, unseen.low, unseen.high, color=pen.colour, linewidth=0.9, alpha=0.6)
             axes.plot([seen.mean], [unseen.mean], pen.marker, color=pen.colour, markersize=6.5, markeredgewidth=0)
             label = next(s.label for s in settings if s.name == name)
-            axes.annotate(label, (seen.mean, unseen.mean), (5, 5), textcoords="offset points", fontsize=9)
+            right = 2 * seen.mean > min(ends) + max(ends)  # a label grows towards the middle, and ends inside
+            axes.annotate(
+                label, (seen.mean, unseen.mean), (-5 if right else 5, 5), textcoords="offset points", fontsize=9,
+                ha="right" if right else "left",
+            )  # fmt: skip
         axes.margins(0.22)
         axes.set_xlabel("gain on the seen suite (dB)")
         axes.set_ylabel("mean gain on unseen suites (dB)")
