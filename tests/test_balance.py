@@ -15,7 +15,7 @@ from unseen.balance import trials
 from unseen.balance.predict import Prediction
 from unseen.balance.record import Balance, Trial, read_balance
 from unseen.balance.search import _as_point, _params, params_of, search
-from unseen.balance.space import ORDINARY, Params, Space, few_at_once, held_out
+from unseen.balance.space import KEPT, ORDINARY, Params, Space, few_at_once, held_out
 from unseen.balance.trials import Sitting, worth
 from unseen.cli.balance import _wide, balance
 from unseen.degradations import Mixture, Rain, between, preset
@@ -136,8 +136,25 @@ def test_what_is_lost_counts_twice_beyond_what_is_allowed() -> None:
     within = space(allowed=0.5, worse=1.0)
     assert worth(ordinary, ordinary, within) == 0
     assert worth({"narrow": 30.0, "a": 22.0, "b": 25.0}, ordinary, within) == pytest.approx(1.5)
-    assert worth({"narrow": 29.0, "a": 22.0, "b": 25.0}, ordinary, within) == pytest.approx(0.5)
+    lost = 1.5 - 2 * (1 / within.reach - 0.5)  # of the whole of the way more than of the part that trials go
+    assert worth({"narrow": 29.0, "a": 22.0, "b": 25.0}, ordinary, within) == pytest.approx(lost)
     assert worth({"narrow": 30.0, "a": 23.0, "b": 22.5}, ordinary, within) == pytest.approx(0.25)
+
+
+def test_trials_reach_part_of_what_is_chosen() -> None:
+    assert space().reach == KEPT
+    large = space()
+    blurs = large.model_copy(
+        update={
+            "experiment": large.experiment.model_copy(update={"degradation": preset("motion")}),
+            "wide": preset("blurs"),
+        }
+    )
+    narrow, wide = blurs.experiment.degradation, blurs.wide
+    inner, suites = held_out(narrow, wide)
+    assert isinstance(wide, Mixture) and isinstance(inner, Mixture)
+    kept = len(inner.parts) - 1
+    assert blurs.reach == pytest.approx(kept / (kept + len(suites)))
 
 
 def test_one_factor_several_and_all_of_them_count_as_much() -> None:

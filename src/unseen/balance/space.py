@@ -71,9 +71,9 @@ class Space(Frozen):
     `experiment` is ordinary training: what is varied, and compared with. `wide` is the widest degradation that may be
     trained on: test suites outside of it stay unseen. `steps` of a trial; `rungs` are shares of them at which a poor
     trial may end early. `validation` images are kept from training to judge on, at most `images`, cut to `crop`.
-    `allowed`: dB that may be lost on what ordinary training has seen before it counts against a trial, twice; `worse`:
-    the same of any pseudo-unseen suite. The other fields are (lowest, highest) of a parameter, None where it stays as
-    it is.
+    `allowed`: dB that the chosen experiment may lose on what ordinary training has seen, before it counts against a
+    trial, twice; `worse`: the same of any pseudo-unseen suite. The other fields are (lowest, highest) of a parameter,
+    None where it stays as it is.
     """
 
     experiment: Experiment
@@ -121,6 +121,15 @@ class Space(Frozen):
             suites=(Suite(name="narrow", degradation=narrow), *suites),
             draws=1,
         )
+
+    @property
+    def reach(self) -> float:
+        """How much of what the chosen experiment may widen to trials may: of its ranges, or of a mixture's parts."""
+        narrow, wide = self.experiment.degradation, self.wide
+        if type(narrow) is type(wide):
+            return KEPT
+        parts = [part for part in wide.parts if part.outside(narrow)] if isinstance(wide, Mixture) else []
+        return ((len(parts) + 1) // 2) / len(parts) if parts else 1.0
 
     @property
     def kinds(self) -> dict[str, int]:

@@ -129,7 +129,8 @@ def _judge(sitting: Sitting, path: Path, folder: Path, step: int, label: str, te
 def worth(mine: Mapping[str, float], ordinary: Mapping[str, float], space: Space) -> float:
     """dB: what is won over ordinary training on pseudo-unseen suites, on average over those that lie beyond in one
     factor, in several, and in all, each kind counting as much; less twice what is lost beyond what the space allows on
-    the narrow degradation, and, on average, on each of those suites."""
+    the narrow degradation, and, on average, on each of those suites. The experiment that comes out widens further than
+    a trial may, and is taken to lose more on the narrow degradation in proportion."""
     won = {suite: mine[suite] - ordinary[suite] for suite in mine}
     unseen = {suite: value for suite, value in won.items() if suite != NARROW}
     lost = [max(0.0, -value - space.worse) for value in unseen.values()]
@@ -137,7 +138,7 @@ def worth(mine: Mapping[str, float], ordinary: Mapping[str, float], space: Space
     for suite, value in unseen.items():
         by_kind.setdefault(kinds.get(suite, 0), []).append(value)
     mean = fmean(map(fmean, by_kind.values()))
-    return mean - PENALTY * (max(0.0, -won[NARROW] - space.allowed) + sum(lost) / len(lost))
+    return mean - PENALTY * (max(0.0, -won[NARROW] / space.reach - space.allowed) + sum(lost) / len(lost))
 
 
 NARROW = "narrow"

@@ -35,7 +35,8 @@ def balance(
         int | None, typer.Option(help="Steps of a trial (default: half of the experiment's).", min=2)
     ] = None,
     allowed: Annotated[
-        float, typer.Option(help="dB that may be lost on your own degradation; more counts twice.", min=0.0)
+        float,
+        typer.Option(help="dB that training in full may lose on your own degradation; more counts twice.", min=0.0),
     ] = 0.5,
     workers: Annotated[int, typer.Option(help="Trials at a time, one thread each.", min=1)] = 1,
     predict: Annotated[
