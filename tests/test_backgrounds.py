@@ -311,6 +311,35 @@ def test_the_count_of_a_mixture_is_shared_out(
     assert [sum(name.startswith(f"{part}/") for name in mixed.names) for part in (0, 1)] == expected
 
 
+@pytest.mark.parametrize("weights", [[6, 6, 2], [1, 0.05, 0.3], None], ids=str)
+def test_a_larger_count_of_a_mixture_holds_the_smaller(folder: str, weights: list[float] | None) -> None:
+    parts = [{"source": folder, "holdout": out} for out in (0, 2, 7)]  # 10, 8 and 3 images
+    before: set[str] = set()
+    for count in range(3, 22):
+        raw = {"parts": parts, "weights": weights, "count": count}
+        names = set(Backgrounds(BackgroundsConfig.model_validate(raw)).names)
+        assert len(names) == count and before <= names
+        before = names
+    with pytest.raises(ConfigError, match="hold 21 images"):
+        Backgrounds(BackgroundsConfig.model_validate({"parts": parts, "weights": weights, "count": 22}))
+
+
+@pytest.mark.parametrize("count", [None, 3, 100])
+def test_generated_images_kept_from_training_are_none_of_those_trained_on(count: int | None) -> None:
+    sides = [
+        make("leaves", count=own, validation=4, part=part)
+        for part, own in (("train", count), ("validation", None), ("validation", 4))
+    ]
+    trained, kept, same = ({image.image(at).tobytes() for at in range(len(image))} for image in sides)
+    assert len(kept) == 4 and kept == same and not kept & trained
+
+
+def test_a_band_with_too_few_patches_is_refused(folder: str) -> None:
+    band = {"measure": "compression", "low": 0.25, "high": 0.75, "among": 16}
+    with pytest.raises(ConfigError, match="holds 10 of the 20 patches"):
+        make(folder, unit="patches", patch=4, count=20, by_complexity=band)
+
+
 @pytest.mark.parametrize(
     ("raw", "said"),
     [

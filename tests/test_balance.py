@@ -66,6 +66,16 @@ def test_of_a_mixture_half_of_the_kinds_are_held_out() -> None:
     assert [suite.degradation.outside(inner) for suite in suites if suite.degradation] == [("kind",)]
 
 
+def test_what_trials_meet_judges_none_of_them() -> None:
+    parts = [{"preset": "medium"}, {"preset": "gaussian-range"}, {"preset": "gaussian25"}, {"preset": "poisson"}]
+    wide = Mixture.model_validate({"parts": parts, "weights": [8, 1, 1, 1]})
+    inner, suites = held_out(preset("medium"), wide)
+    assert isinstance(inner, Mixture) and inner.weights == (8, 1, 1)
+    assert [suite.degradation for suite in suites] == [preset("poisson")]
+    with pytest.raises(ConfigError, match="one beyond that to judge by"):
+        held_out(preset("medium"), Mixture.model_validate({"parts": parts[:3]}))
+
+
 @pytest.mark.parametrize("words", [("--degradation", "medium"), ("--degradation", "medium", "--scale", "0.5"), ()])
 def test_what_is_searched_within_has_the_sizes_of_what_is_trained_on(words: tuple[str, ...]) -> None:
     scale = 1.0 if words == ("--degradation", "medium") else 0.5
@@ -297,6 +307,56 @@ def test_a_poor_trial_ends_early(tmp_path: Path, pretended: Pretended, monkeypat
     assert [event.done for event in told if event.kind == "trials"] == [1, 2, 3, 4, 5]
 
 
+def test_what_was_judged_at_a_rung_before_ends_a_trial_there_too(
+    tmp_path: Path, pretended: Pretended, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    sitting = Sitting.of(space(), tmp_path / "runs")
+    poor, told = Params(widening=0.5), list[Event]()
+    write_json(sitting.file(sitting.folder(poor), 3), {suite.name: 20.0 for suite in sitting.suites})
+
+    def tell(event: Event) -> bool:
+        told.append(event)
+        return event.kind != "rung"
+
+    trials.run_trial(sitting, poor, "trial 1", tell)
+    assert [event.kind for event in told] == ["rung", "done"]
+    assert not list((tmp_path / "runs").glob("*/*.safetensors"))
+
+
+def test_trials_that_another_search_finished_say_what_they_were_at_their_rungs(
+    tmp_path: Path, pretended: Pretended
+) -> None:
+    search(space(), tmp_path / "search", tmp_path / "runs", trials=4)
+    begun = len(pretended.begun)
+    search(space(), tmp_path / "another", tmp_path / "runs", trials=4)
+    assert len(pretended.begun) == begun
+    journal = (tmp_path / "another" / "trials.journal").read_text()
+    assert journal.count('"intermediate_value"') == 4
+
+
+def test_a_line_that_was_not_written_to_its_end_is_begun_again(tmp_path: Path, pretended: Pretended) -> None:
+    search(space(), tmp_path / "search", tmp_path / "runs", trials=3)
+    with (tmp_path / "search" / "trials.journal").open("a") as journal:
+        journal.write('{"op_code": 4, "worker_id": "12')
+    found = search(space(), tmp_path / "search", tmp_path / "runs", trials=4)
+    assert [trial.state for trial in found.trials] == ["complete"] * 4
+
+
+def test_other_backgrounds_than_it_began_with_are_refused(tmp_path: Path, pretended: Pretended) -> None:
+    def here() -> Space:
+        backgrounds = BackgroundsConfig(source=str(tmp_path / "images"))
+        experiment = space().experiment.model_copy(update={"backgrounds": backgrounds})
+        return space(least=2).model_copy(update={"experiment": experiment})
+
+    for number in range(10, 18):
+        write_image(tmp_path / "images" / f"{number}.png", np.full((40, 40, 3), number, np.uint8))
+    search(here(), tmp_path / "search", tmp_path / "runs", trials=2)
+    write_image(tmp_path / "images" / "01.png", np.full((40, 40, 3), 99, np.uint8))
+    with pytest.raises(ConfigError, match="other backgrounds"):
+        search(here(), tmp_path / "search", tmp_path / "runs", trials=3)
+
+
 def test_a_folder_is_searched_in_by_one_process(tmp_path: Path, pretended: Pretended) -> None:
     with claimed(tmp_path / "search" / ".search.lock"), pytest.raises(ConfigError, match="Another process searches"):
         search(space(), tmp_path / "search", tmp_path / "runs", trials=2)
@@ -364,7 +424,7 @@ def test_no_part_of_a_mixture_is_asked_for_more_than_it_has(tmp_path: Path) -> N
     for weights in ((0.05, 0.95), (0.5, 0.5), (0.95, 0.05)):
         for count in range(2, 11):
             trial = plain.trial(Params(count=count, widening=0.5, weights=weights))
-            assert len(Backgrounds(trial.backgrounds)) <= count
+            assert len(Backgrounds(trial.backgrounds)) == count
     assert len(Backgrounds(plain.judge().images)) == 5
     parts = [{**part, "count": count} for part, count in zip(parts, (6, 2), strict=True)]
     counted = mixed()

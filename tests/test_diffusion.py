@@ -1,5 +1,7 @@
 """A frozen diffusion model as a guide: in the loss, and for what a restorer gives."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,14 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from unseen.checkpoints import load_checkpoint, save_network
-from unseen.errors import ConfigError
+from unseen.errors import CheckpointError, ConfigError
 from unseen.experiment import Experiment, Recipe
 from unseen.losses import AnyLoss
 from unseen.models import open_model, turned
 from unseen.models.exporting import export
 from unseen.networks import AnyNetworkConfig, NetworkConfig, Refined, RefinedConfig, ResNetConfig, build
 from unseen.priors import DenoiserConfig, DiffusionL1
+from unseen.restoration import Tiler
 from unseen.seeding import generator, seeded
 from unseen.types import Batch
 
@@ -78,6 +81,59 @@ def test_a_refined_restorer_is_drawn_once_more_where_it_changed_the_image(model:
     assert torch.allclose(network(degraded[:1]), drawn[:1], atol=1e-5)
     network.strength = 0.0
     assert torch.equal(network(degraded), network.network(degraded))
+
+
+@torch.inference_mode()
+def test_in_tiles_a_refined_restorer_gives_what_it_gives_of_the_whole_image(model: DenoiserConfig) -> None:
+    config = RefinedConfig(network=ResNetConfig(width=4, blocks=1), denoiser=model, strength=0.1, steps=2, masked=False)
+    network = build(config, 0).eval()
+    image = images(70, 200, count=1).permute(0, 2, 3, 1).numpy()
+
+    def restore(degraded: torch.Tensor) -> torch.Tensor:
+        return network(degraded)
+
+    whole, tiled = (Tiler(restore, tile).restore(image) for tile in (512, 64))
+    network.strength = 0.0
+    alone = Tiler(restore, 512).restore(image)
+    assert abs(tiled - whole).max() < 0.01  # its groups are normalised over what it sees
+    assert abs(alone - whole).mean() > 0.02
+
+
+def test_the_loss_of_a_batch_is_that_of_its_parts_on_several_processes(
+    model: DenoiserConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean, restored = images(8, 8, count=6), images(8, 8, count=6, seed=1)
+    loss = DiffusionL1(denoiser=model, weight=1, every=2)
+    whole = loss(restored, batch_of(clean))
+    for world in (2, 3, 6):
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda world=world: world)
+        found = []
+        for rank in range(world):
+            monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+            part = slice(rank * 6 // world, (rank + 1) * 6 // world)
+            found.append(loss(restored[part], batch_of(clean[part])))
+        assert torch.allclose(torch.stack(found).mean(), whole, atol=1e-6)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("levels", "said"),
+    [
+        ({"_class_name": "EDMEulerScheduler", "sigma_min": None}, "no numbers"),
+        ({"_class_name": "DDPMScheduler", "beta_schedule": "foo"}, "holds no DDPMScheduler"),
+        ({"_class_name": "DDPMScheduler", "num_train_timesteps": "x"}, "holds no DDPMScheduler"),
+        ({"_class_name": "DDPMScheduler", "rescale_betas_zero_snr": True}, "finite ones that rise"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_scheduler_that_is_none_is_one_sentence(
+    model: DenoiserConfig, tmp_path: Path, levels: dict[str, Any], said: str
+) -> None:
+    shutil.copytree(model.source, tmp_path / "model")
+    (tmp_path / "model" / "scheduler_config.json").write_text(json.dumps(levels))
+    with pytest.raises(CheckpointError, match=said):
+        DenoiserConfig(source=str(tmp_path / "model"))
 
 
 @torch.inference_mode()

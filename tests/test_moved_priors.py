@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from small_priors import small_tae
 from unseen.backgrounds import BackgroundsConfig
-from unseen.checkpoints import load_checkpoint, save_network
+from unseen.checkpoints import load_checkpoint, save_network, start
 from unseen.cli import app
-from unseen.errors import ConfigError
+from unseen.errors import CheckpointError, ConfigError
 from unseen.evaluation.ceiling import priors_in
 from unseen.evaluation.probe import layers
 from unseen.experiment import Experiment
@@ -60,6 +60,18 @@ def test_a_prior_that_has_moved_is_found_where_it_is_said_to_be(trained: Path, t
     other = small_tae(tmp_path / "other", seed=8)
     with pytest.raises(ConfigError, match=r"was trained with [0-9a-f]{16}, which was at .*prior"):
         load_checkpoint(trained, priors=[str(other)])
+
+
+def test_a_network_does_not_go_on_before_another_prior(trained: Path, tmp_path: Path) -> None:
+    begun = load_checkpoint(trained)
+    config = begun.experiment.network
+    start(build(config, 1), begun)
+    other = PriorConfig(source=str(small_tae(tmp_path / "other", seed=8)))
+    with pytest.raises(CheckpointError, match="is to go on with the prior"):
+        start(build(config.model_copy(update={"prior": other}), 1), begun)
+    (tmp_path / "prior").rename(tmp_path / "elsewhere")  # the same elsewhere is the same
+    same = config.model_copy(update={"prior": PriorConfig(source=str(tmp_path / "elsewhere"))})
+    start(build(same, 1), load_checkpoint(trained, priors=[str(tmp_path / "elsewhere")]))
 
 
 def test_without_it_the_message_says_how_to_name_it(trained: Path, tmp_path: Path, photographs: Path) -> None:

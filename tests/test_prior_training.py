@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 from conftest import draw_photos
 from unseen.backgrounds import Backgrounds, BackgroundsConfig
 from unseen.cli.app import app
+from unseen.cli.prior import _prior_experiment
 from unseen.errors import CheckpointError, ConfigError, TrainingError
 from unseen.images import write_image
 from unseen.prior_training import PriorExperiment, PriorRecipe, loop, train_prior
 from unseen.prior_training.base import multiscale
+from unseen.prior_training.experiment import told_apart
 from unseen.prior_training.vqgan import MovingCodebook, adaptive_weight, hinge
 from unseen.priors import DenoiserConfig, PriorConfig, edm, open_denoiser, open_prior
 from unseen.priors.denoiser import Discrete
@@ -155,6 +157,34 @@ def test_the_folder_tells_what_it_is(trained: dict[str, Path]) -> None:
             assert f"{found['figures']['psnr']:.2f} on average" in card
 
 
+def test_what_lies_in_a_folder_already_is_not_written_over(folder: Path, tmp_path: Path) -> None:
+    needs_diffusers()
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds a README\.md already"):
+        train_prior(tiny("vae", folder), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_the_folders_of_the_command_line_leave_the_rest_of_the_file_as_it_is(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "vae.yaml").write_text("backgrounds: {source: elsewhere, holdout: 3, mirror: true, smooth: 1.0}")
+    found = _prior_experiment("vae", [str(folder)], [1], tmp_path / "vae.yaml", None, None, []).backgrounds
+    assert (found.source, found.holdout, found.mirror, found.smooth) == (str(folder), 1, True, 1.0)
+    (tmp_path / "vae.yaml").write_text(
+        "backgrounds: {parts: [{source: a}, {source: b}], weights: [3, 1], mirror: true}"
+    )
+    found = _prior_experiment("vae", [str(folder), "leaves"], [1, 0], tmp_path / "vae.yaml", None, None, []).backgrounds
+    assert [part.source for part in found.sources] == [str(folder), "leaves"]
+    assert found.weights == (3, 1) and found.mirror
+    alone = _prior_experiment("vae", [str(folder)], [1], tmp_path / "vae.yaml", None, None, []).backgrounds
+    assert alone.parts is None and alone.weights is None
+
+
+def test_folders_are_told_apart() -> None:
+    assert told_apart(["data/photos", "more/comics"]) == ["photos", "comics"]
+    assert told_apart(["a/photos", "b/photos", "b/faces"]) == ["a/photos", "b/photos", "b/faces"]
+    assert told_apart(["photos", "photos"]) == ["photos 1", "photos 2"]
+
+
 def test_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     needs_diffusers()
     sizes = ["prior.widths=[4,8]", "prior.groups=2", "prior.scales=2", "recipe.batch=1", "recipe.patch=8"]
@@ -290,6 +320,7 @@ def test_the_codebook_follows_its_latents_by_moving_averages() -> None:
     book = MovingCodebook(torch.nn.Parameter(torch.tensor([[0.0], [9.0]])), decay=0.5, dead=0.6)
     book.count.copy_(torch.tensor([2.0, 1.0]))
     book.total.copy_(torch.tensor([[2.0], [9.0]]))
+    book.hits.copy_(torch.tensor([2.0, 1.0]))
     book.follow(torch.tensor([[3.0], [5.0]]), torch.tensor([0, 0]))
     assert book.count.tolist() == [2.0, 0.5]  # 0.5 * 2 + 0.5 * 2, 0.5 * 1
     assert book.total.tolist() == [[5.0], [4.5]]  # 0.5 * 2 + 0.5 * 8, 0.5 * 9
@@ -299,7 +330,19 @@ def test_the_codebook_follows_its_latents_by_moving_averages() -> None:
     ).sum().exp().item())  # fmt: skip
     assert book.restart(torch.tensor([[4.0]]), generator(0, "test")) == 1
     assert book.book.weight.tolist() == [[2.5], [4.0]] and book.count.tolist() == [2.0, 1.0]
+    assert book.hits.tolist() == [2.0, 0.5]  # to be put elsewhere is not to be chosen
     assert not book.book.weight.requires_grad
+
+
+def test_a_codebook_that_collapses_is_told() -> None:
+    book = MovingCodebook(torch.nn.Parameter(torch.zeros(64, 1)), decay=0.9, dead=0.05)
+    latents = torch.tensor([0.0, 1.0, 2.0, 3.0]).repeat(8)[:, None]
+    book.restart(latents, generator(0, "codes"))
+    for step in range(40):
+        book.follow(latents, book.book.nearest(latents.T[None, :, None]).reshape(-1))
+        book.restart(latents, generator(0, "restart", step))
+    assert 4 / 64 <= float(book.used()) < 0.2  # four, and those that were so some steps ago
+    assert 4 <= float(book.perplexity()) < 8
 
 
 def test_the_adaptive_weight_is_the_ratio_of_gradients_and_the_critic_wants_a_margin() -> None:

@@ -20,7 +20,7 @@ from small_priors import small_chains, small_tae, small_weights
 from unseen.errors import CheckpointError, ConfigError, UnseenError
 from unseen.images import to_bytes, write_image
 from unseen.networks import Guided, GuidedConfig, build
-from unseen.priors import DenoiserConfig, Prior, PriorConfig, PriorL1, blank, essence, open_denoiser, open_prior
+from unseen.priors import DenoiserConfig, Prior, PriorConfig, PriorL1, blank, essence, open_denoiser, open_prior, tae
 from unseen.priors.files import WEIGHTS, located
 from unseen.seeding import generator, seeded
 from unseen.shipped import shipped_priors
@@ -198,6 +198,15 @@ def test_what_is_no_prior_is_said(tmp_path: Path) -> None:
             blank(wrong)
     with pytest.raises(ValidationError):
         PriorConfig(source="")
+
+
+def test_an_encoder_beside_a_decoder_of_other_latents_is_refused(tmp_path: Path) -> None:
+    chains = small_chains(latent=4)
+    encoder, _ = small_weights()
+    torch.save(encoder, tmp_path / "encoder.pth")
+    torch.save(tae.blank(*chains).decoder.state_dict(), tmp_path / "decoder.pth")
+    with pytest.raises(CheckpointError, match="'conv 8 3' gives 3 channels, and 'conv 4 8' takes 4"):
+        PriorConfig(source=str(tmp_path))
 
 
 def test_the_loss_in_latents_vanishes_on_clean_images_and_reaches_the_network(small: Path) -> None:

@@ -11,7 +11,7 @@ from unseen.degradations import preset
 from unseen.errors import ConfigError
 from unseen.evaluation.probe import layers, probe
 from unseen.evaluation.probes import Probed
-from unseen.networks import ALL, ResNetConfig, build
+from unseen.networks import ALL, ResNetConfig, UNetConfig, build
 from unseen.report.probe import html, sentences, write_probes
 
 
@@ -55,6 +55,21 @@ def test_what_a_network_changes_is_told_by_its_last_layer(leaves: Backgrounds) -
     assert [line.layer for line in lines if line.target == "change"] == ["input", "head", "body.0", "tail"]
     assert {line.kind for line in lines} == {"content", "degradation", "parameter"}
     assert lines == probe(network, preset("gaussian-range"), leaves, patches=60, size=16)
+
+
+def test_patches_that_a_network_would_grow_are_refused(leaves: Backgrounds) -> None:
+    network = build(UNetConfig(width=4, levels=2, blocks=1), 0)
+    with pytest.raises(ConfigError, match="steps of 4 pixels, and would grow patches of 18: take 16 or 20"):
+        probe(network, preset("gaussian15"), leaves, patches=60, size=18)
+
+
+def test_a_layer_is_read_before_what_follows_writes_into_it(leaves: Backgrounds) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True), nn.Conv2d(3, 3, 1))
+    nn.init.dirac_(network[0].weight)  # pyright: ignore[reportArgumentType]
+    nn.init.constant_(network[0].bias, -10.0)  # pyright: ignore[reportArgumentType]
+    lines = probe(network, preset("gaussian15"), leaves, patches=60, size=16)
+    assert [line.layer for line in lines if line.target == "clean luma"][:2] == ["input", "0"]
+    assert r2(lines, "0", "clean luma") == pytest.approx(r2(lines, "input", "clean luma"), abs=1e-3)
 
 
 def test_every_network_has_parts_that_can_be_probed() -> None:

@@ -22,12 +22,23 @@ import torch
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 import unseen
+from small_priors import small_tae
 from unseen import cli
 from unseen.checkpoints import save_network
 from unseen.errors import CheckpointError, ConfigError, DataError, ImageError
 from unseen.experiment import Experiment
 from unseen.images import read_image
-from unseen.networks import NAFNetConfig, NetworkConfig, PReNetConfig, ResNetConfig, SwinIRConfig, UNetConfig, build
+from unseen.networks import (
+    GuidedConfig,
+    NAFNetConfig,
+    NetworkConfig,
+    PReNetConfig,
+    ResNetConfig,
+    SwinIRConfig,
+    UNetConfig,
+    build,
+)
+from unseen.priors import PriorConfig
 from unseen.restoration import (
     Job,
     Picture,
@@ -850,3 +861,12 @@ def test_no_chunk_is_left_out_without_a_word(tmp_path: Path) -> None:
     info.add(b"prVt", b"something private")
     Image.fromarray(noise(4, 4, 3)).save(tmp_path / "a.png", pnginfo=info)
     assert read_picture(tmp_path / "a.png").notes == ["its prVt chunks are left out"]
+
+
+def test_guided_networks_are_restored_in_tiles_that_are_mostly_used() -> None:
+    config = GuidedConfig(prior=PriorConfig(source=str(small_tae())))
+    assert reach(config) == (64, 4)
+    for known in (config, None):
+        tiler = tiler_for(half, "cpu", known)
+        seen = sum(part.seen.stop - part.seen.start for part in tiler._parts(1024)) / 1024
+        assert tiler.tile >= 128 and seen < 3

@@ -371,6 +371,11 @@ def test_a_study_does_not_judge_on_what_its_cells_train_on(photographs: Path, tm
         run_study(leaking, runs, workers=1)
     assert not list(runs.rglob("model.safetensors"))
     record = run_study(leaking, runs, workers=1, allow_leaks=True)
+    renamed = leaking.model_copy(update={"name": "renamed"})  # finished, and not looked through under this name
+    with pytest.raises(DataError, match="2 test images are among"):
+        run_study(renamed, runs, workers=1)
+    assert run_study(renamed, runs, workers=1, allow_leaks=True).notes == record.notes
+    assert run_study(leaking, runs, workers=1).notes == record.notes
     assert "LEAKS WERE ALLOWED: 2 test images" in record.notes[0]
     assert run_study(leaking, runs, workers=1).notes == record.notes  # finished: noted for good
 

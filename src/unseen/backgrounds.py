@@ -51,6 +51,7 @@ LEAVES = 64
 
 _LONGEST = 512  # pixels; longer embedded photographs are scaled down
 _LEAVES_SIZE = (256, 256)
+_KEPT = 2**30  # the number of the first generated leaves that are kept from training
 _THREADS = 4  # for headers and hashes; more gain little
 _BELOW_ONE = 1 - 2**-53
 
@@ -364,14 +365,12 @@ def available(config: BackgroundsConfig) -> int:
 
 
 def at_most(config: BackgroundsConfig, count: int) -> int:
-    """The largest number up to `count` of which no part of a mixture is asked for more images than it has."""
-    sizes = [math.inf if _endless(part) else available(part) for part in config.parts or ()]
-    while any(
-        (part.count or 0) > size
-        for part, size in zip(_shared_out(config.model_copy(update={"count": count})), sizes, strict=True)
-    ):
-        count -= 1
-    return count
+    """`count`, or the number of images of a mixture's parts where these are fewer."""
+    return int(min(count, sum(part.count or _most(part) for part in config.parts or ())))
+
+
+def _most(part: BackgroundsConfig) -> int | float:
+    return math.inf if _endless(part) else available(part)
 
 
 def _endless(config: BackgroundsConfig) -> bool:
@@ -388,7 +387,9 @@ def _smoothed(patches: Float[Tensor, "b 3 h w"], sigma: float, margin: int) -> F
 
 
 def _shared_out(config: BackgroundsConfig) -> list[BackgroundsConfig]:
-    """The parts of a mixture, those without a count of their own with their share of its count (largest remainders)."""
+    """The parts of a mixture, those without a count of their own with their share of its count: one each, and one after
+    another to whom most is due by weight (Sainte-Lague), until a part has no more. A larger count takes from none.
+    """
     parts = list(config.parts or ())
     open_ = [number for number, part in enumerate(parts) if part.count is None]
     if config.count is None or not open_:
@@ -399,16 +400,19 @@ def _shared_out(config: BackgroundsConfig) -> list[BackgroundsConfig]:
             f"count is {config.count}, of which the parts' own counts leave {max(rest, 0)} images for the "
             f"{len(open_)} parts that have none: raise it."
         )
+    most = {number: _most(parts[number]) for number in open_}
+    if rest > sum(most.values()):
+        raise ConfigError(
+            f"count is {config.count}, but the parts hold {config.count - rest + int(sum(most.values()))} images. Set "
+            "count to at most that, or to null for all."
+        )
     sizes = config.weights or [len(_pool(part)) for part in parts]
-    total = sum(sizes[number] for number in open_)
-    # One for each, and the rest by weight.
-    exact = [(rest - len(open_)) * sizes[number] / total for number in open_]
-    shares = [int(share) for share in exact]
-    left = rest - len(open_) - sum(shares)
-    for place in sorted(range(len(open_)), key=lambda place: shares[place] - exact[place])[:left]:
-        shares[place] += 1
-    for number, share in zip(open_, shares, strict=True):
-        parts[number] = parts[number].model_copy(update={"count": 1 + share})
+    shares = dict.fromkeys(open_, 1)
+    for _ in range(rest - len(open_)):
+        due = [number for number in open_ if shares[number] < most[number]]
+        shares[max(due, key=lambda number: sizes[number] / (2 * shares[number] + 1))] += 1
+    for number, share in shares.items():
+        parts[number] = parts[number].model_copy(update={"count": share})
     return parts
 
 
@@ -521,9 +525,16 @@ def _embedded_pool(part: str) -> list[_Entry]:
 def _leaves_pool(config: BackgroundsConfig) -> list[_Entry]:
     leaves = DeadLeaves(complexity=config.complexity)
     size = (config.patch, config.patch) if config.unit == "patches" else _LEAVES_SIZE
-    return [
+    numbers = range(LEAVES if config.count is None else config.count)
+    pool = [
         _leaves_entry(f"leaves-{number:06}", leaves, size, config.seed, _index(_side(config), number))
-        for number in range((LEAVES if config.count is None else config.count) + (config.validation or 0))
+        for number in numbers
+    ]
+    # Those kept from training lie where no count of others reaches.
+    kept = range(_KEPT, _KEPT + (config.validation or 0))
+    return pool + [
+        _leaves_entry(f"kept-{number - _KEPT:06}", leaves, size, config.seed, _index(_side(config), number))
+        for number in kept
     ]
 
 
@@ -556,6 +567,12 @@ def _pieces(
         if config.by_complexity is not None:
             candidates = _patches(config, available, max(config.by_complexity.among, config.count))
             order = _by_complexity(config, pool, candidates, cache, progress)
+            if config.count > len(order):
+                raise ConfigError(
+                    f"count is {config.count}, but the chosen band of complexity holds {len(order)} of the "
+                    f"{len(candidates)} patches that are looked at. Raise by_complexity.among, widen the band, or set "
+                    f"count to at most {len(order)}."
+                )
             pieces = [candidates[number] for number in order[: config.count]]
     else:
         if config.by_complexity is None:

@@ -6,12 +6,13 @@ No code is ever executed: safetensors holds numbers only.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -20,7 +21,7 @@ from unseen.errors import CheckpointError, cause_of, check_readable
 from unseen.experiment import Experiment
 from unseen.files import whole
 from unseen.networks.abstention import Abstaining
-from unseen.priors.moved import moved
+from unseen.priors.moved import moved, sources_in
 from unseen.types import Images, Restorer
 
 FORMAT = "unseen-1"
@@ -170,10 +171,22 @@ def fill(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> No
 def start(network: nn.Module, trained: Checkpoint) -> None:
     """Let `network` go on from a checkpoint: one of its own configuration, or of a smaller one that it can grow from.
     CheckpointError where it is neither, as `fill` says it."""
-    same = getattr(network, "config", None) == trained.experiment.network
+    config = getattr(network, "config", None)
+    same = config == trained.experiment.network
+    if isinstance(config, BaseModel) and not same:
+        mine, theirs = (sources_in(each.model_dump()) for each in (config, trained.experiment.network))
+        if mine.keys() != theirs.keys():
+            raise CheckpointError(
+                f"{trained.path} was trained with {_named(theirs)}, and is to go on with {_named(mine)}: what it has "
+                "learned works with its own prior alone."
+            )
     grow: Callable[[nn.Module], bool] | None = getattr(network, "grow", None)
     if same or grow is None or not grow(trained.network):
         fill(network, trained.network.state_dict(), trained.path)
+
+
+def _named(sources: Mapping[str, str]) -> str:
+    return "; ".join(f"the prior {content} ({source})" for content, source in sources.items()) or "no prior"
 
 
 def restorer(network: nn.Module, device: str | torch.device = "cpu", precision: str = "fp32") -> Restorer:

@@ -7,8 +7,15 @@ resumption. Two addresses share nothing; the same address gives the same numbers
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
+from torch import Tensor
+
+_CELL = 64
+"""Pixels a side that share an address in `noise_field`."""
+
+_ORIGIN: ContextVar[tuple[int, int]] = ContextVar("origin", default=(0, 0))
 
 
 def seed_of(seed: int, *address: str | int) -> int:
@@ -28,3 +35,28 @@ def seeded(seed: int, *address: str | int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed_of(seed, *address))
         yield
+
+
+@contextmanager
+def placed(top: int, left: int) -> Iterator[None]:
+    """What a network sees begins so many pixels below the top of its image, and right of its left: a tile."""
+    token = _ORIGIN.set((top, left))
+    try:
+        yield
+    finally:
+        _ORIGIN.reset(token)
+
+
+def noise_field(channels: int, height: int, width: int, seed: int, *address: str | int) -> Tensor:
+    """Standard normal numbers, (channels, height, width), that belong to places of an image: a part of it, seen from
+    where `placed` says, gets those that the whole has there."""
+    top, left = _ORIGIN.get()
+    field = torch.empty(channels, height, width)
+    for row in range(top // _CELL, -(-(top + height) // _CELL)):
+        for column in range(left // _CELL, -(-(left + width) // _CELL)):
+            cell = torch.randn(channels, _CELL, _CELL, generator=generator(seed, *address, row, column))
+            above, before = row * _CELL - top, column * _CELL - left
+            cell = cell[:, max(0, -above) : height - above, max(0, -before) : width - before]
+            down, right = max(0, above), max(0, before)
+            field[:, down : down + cell.shape[1], right : right + cell.shape[2]] = cell
+    return field

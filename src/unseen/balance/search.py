@@ -204,6 +204,7 @@ class _Search(Board):
         self._trials, self._end = trials, math.inf if minutes is None else time.monotonic() + 60 * minutes
         self._mine: dict[str, tuple[Any, Params, Path]] = {}  # under way, by label
         self._unsettled: list[tuple[str, int]] = []
+        self._told: set[tuple[str, int]] = set()  # of which trial at which rung the record knows
         self._dropped = False
         self.template = self._sitting.job(ORDINARY, "")
         self._ordinary = self._sitting.folder(ORDINARY)
@@ -263,6 +264,7 @@ class _Search(Board):
         if ordinary is None:
             self._unsettled.append((label, step))
             return True
+        self._told.add((label, step))
         self._record.judged(trial, mine, step, worth(mine, ordinary, self._space))
         if params == ORDINARY:
             self._settle()
@@ -303,6 +305,10 @@ class _Search(Board):
         if ordinary is None:
             self._unsettled.append((label, self._space.steps))
             return
+        for step in self._space.trial(ORDINARY).recipe.snapshots:  # a trial that was finished already told of none
+            rung, then = self._sitting.known(folder, step), self._of_ordinary(step)
+            if rung is not None and then is not None and (label, step) not in self._told:
+                self._record.judged(trial, rung, step, worth(rung, then, self._space))
         value = worth(mine, ordinary, self._space)
         self._record.judged(trial, mine, self._space.steps, value)
         self._record.complete(trial, value)
@@ -362,10 +368,15 @@ def _write_bounds(sitting: Sitting, folder: Path, name: str, tell: Report) -> Pr
                 f"{folder} holds a search within other bounds ({', '.join(changed)} differ): choose another folder, "
                 "or give the settings that it began with."
             )
-        if judge != sitting.judge:
+        if judge != sitting.judge or written.get("reach") != sitting.space.reach:
             raise ConfigError(
                 f"{folder} holds a search that was judged otherwise: the images, or what is held out, have changed. "
                 "Choose another folder with -o."
+            )
+        if written.get("backgrounds") != sitting.backgrounds:
+            raise ConfigError(
+                f"{folder} holds a search on other backgrounds: images have come, gone or changed. Choose another "
+                "folder with -o."
             )
         return prediction
 
@@ -377,6 +388,7 @@ def _write_bounds(sitting: Sitting, folder: Path, name: str, tell: Report) -> Pr
         path,
         {
             "name": name, "space": value, "prediction": asdict(prediction), "judge": sitting.judge,
+            "backgrounds": sitting.backgrounds, "reach": sitting.space.reach,
             "trained within": sitting.space.inner.describe(),
             "judged on": {suite.name: suite.describe() for suite in sitting.suites},
         },
@@ -384,11 +396,22 @@ def _write_bounds(sitting: Sitting, folder: Path, name: str, tell: Report) -> Pr
     return prediction
 
 
+def _mend(journal: Path) -> None:
+    """Cut off a last line that was not written to its end: what it told of is begun again."""
+    if not journal.is_file():
+        return
+    with journal.open("r+b") as file:
+        text = file.read()
+        if text and not text.endswith(b"\n"):
+            file.truncate(text.rfind(b"\n") + 1)
+
+
 def _open(optuna: Any, space: Space, folder: Path) -> Any:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     path = folder / _JOURNAL
+    _mend(path)
 
     def study(seed: int) -> Any:
         return optuna.create_study(

@@ -269,16 +269,22 @@ def held_out(narrow: Degradation, wide: Degradation) -> tuple[Degradation, tuple
     several, or in everything. Of a mixture the second half of its parts. ConfigError where nothing is left to hold out.
     """
     if isinstance(wide, Mixture) and wide.mode == "one":
-        parts = [part for part in wide.parts if part.outside(narrow)]
-        kept, rest = parts[: (len(parts) + 1) // 2], parts[(len(parts) + 1) // 2 :]
-        if not kept or not rest:
+        weights = wide.weights or (1.0,) * len(wide.parts)
+        shares = [(part, share) for part, share in zip(wide.parts, weights, strict=True) if part.outside(narrow)]
+        kept, rest = shares[: (len(shares) + 1) // 2], shares[(len(shares) + 1) // 2 :]
+        # As often as its parts are met in the wide one, and the narrow one as often as what is of it there.
+        own = sum(weights) - sum(share for _, share in shares) or sum(weights) / len(weights)
+        inner = Mixture(
+            parts=(narrow, *(part for part, _ in kept)),
+            weights=None if wide.weights is None else (own, *(share for _, share in kept)),
+        )
+        judges = [part for part, _ in rest if part.outside(inner)]
+        if not kept or not judges:
             raise ConfigError(
                 "A mixture to search within needs at least two parts beyond what is trained on: one to widen to, and "
-                "one to judge by."
+                "one beyond that to judge by."
             )
-        # As often as its parts are met in the wide one.
-        inner = Mixture(parts=(narrow, *kept), weights=None)
-        return inner, tuple(Suite(name=_named(part, place), degradation=part) for place, part in enumerate(rest))
+        return inner, tuple(Suite(name=_named(part, place), degradation=part) for place, part in enumerate(judges))
     if type(narrow) is not type(wide):
         raise ConfigError(
             f"{type(wide).__name__} is of another kind than {type(narrow).__name__}: search within a wider range of "

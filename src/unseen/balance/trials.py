@@ -31,17 +31,20 @@ RUNG = "rung"
 
 @dataclass(frozen=True)
 class Sitting:
-    """Who judges trials, and where they lie: the space, the folder of runs, and the judge's name."""
+    """Who judges trials, and where they lie: the space, the folder of runs, the judge's name, and the hash of the
+    backgrounds that trials choose from."""
 
     space: Space
     runs: Path
     judge: str
+    backgrounds: str
 
     @classmethod
     def of(cls, space: Space, runs: Path) -> "Sitting":
         judge = space.judge()
         images = Backgrounds(judge.images)
-        return cls(space, runs, judge.id(images.content_hash, images.names))
+        pool = Backgrounds(space.trial(ORDINARY).backgrounds).content_hash
+        return cls(space, runs, judge.id(images.content_hash, images.names), pool)
 
     @property
     def suites(self) -> tuple[Suite, ...]:
@@ -84,9 +87,16 @@ def run_trial(sitting: Sitting, params: Params, label: str, tell: Report) -> Non
         tell(Event(label, "train", done, steps, loss))
 
     def watch(step: int, path: Path) -> bool:
+        if sitting.known(path.parent.parent, step) is not None:  # told before training went on
+            return True
         _judge(sitting, path, path.parent.parent, step, label, tell)
         return tell(Event(label, RUNG, step, steps)) is not False
 
+    folder = sitting.folder(params)
+    for step in recipe.snapshots:
+        if sitting.known(folder, step) is not None and tell(Event(label, RUNG, step, steps)) is False:
+            tell(Event(label, "done"))
+            return
     with training.using_threads(recipe.threads):
         trained = training.train(experiment, sitting.runs, watch=watch, progress=progress)
         for step in recipe.snapshots:  # of a run that was there before, or had been judged by another judge

@@ -201,7 +201,11 @@ def _prior_experiment(
     written = raw.get("prior", {})
     if isinstance(written, dict) and written.get("kind", kind) != kind:
         raise ConfigError(f"{config} is of the kind {written['kind']!r}, not {kind!r}: name the same kind twice.")
-    options = {"prior.kind": kind, "backgrounds": _folders(on, holdout), "recipe.steps": steps, "seed": seed}
+    backgrounds = _folders(on, holdout)
+    if backgrounds is not None and isinstance(raw.get("backgrounds"), dict):  # the file's own, but for its folders
+        own = {"source", "holdout", "parts"} | (set() if "parts" in backgrounds else {"weights"})
+        backgrounds = {key: value for key, value in raw["backgrounds"].items() if key not in own} | backgrounds
+    options = {"prior.kind": kind, "backgrounds": backgrounds, "recipe.steps": steps, "seed": seed}
     for key, value in options.items():
         if value is not None:
             raw = with_value(raw, key, value)

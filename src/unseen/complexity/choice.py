@@ -55,7 +55,7 @@ class ByComplexity(Frozen):
 
     def ends(self, number: int) -> tuple[int, int]:
         """Where among `number` images in order the band begins and ends, at least one of them: bands that meet share
-        no image."""
+        no image, unless there are fewer images than bands."""
         first = min(round(self.low * number), number - 1)
         return first, max(first + 1, round(self.high * number))
 

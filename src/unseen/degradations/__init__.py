@@ -6,7 +6,7 @@ Named ones of every kind: `preset`, and the lists of names, by family (the file 
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ValidationError
 
 from unseen.degradations.base import MASK_THRESHOLD, Color, Degradation, essence, mask_of
 from unseen.degradations.blur import (
@@ -60,12 +60,15 @@ def _home(name: Any) -> type[Degradation]:
 
 
 def preset(name: str, scale: float = 1.0) -> Degradation:
-    """A named degradation of any kind. ConfigError where there is none of that name.
+    """A named degradation of any kind. ConfigError where there is none of that name, or not of that scale.
 
     `scale` multiplies its sizes in pixels (streaks of rain, kernels of blur); noise, which has none, does not change.
     """
     kind = _home(name)
-    return kind.preset(name, scale=scale)
+    try:
+        return kind.preset(name, scale=scale)
+    except ValidationError as error:
+        raise ConfigError(f"The degradation '{name}' at scale {scale:g}: {error.errors()[0]['msg']}.") from error
 
 
 @cache

@@ -36,6 +36,9 @@ HELD_OUT = 3
 OPENED = ("network", "encoder", "decoder", "body")
 """Parts that are looked into by their names."""
 
+ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid)
+"""Parts that are no layers of their own."""
+
 _LUMA = (0.299, 0.587, 0.114)
 
 Progress = Callable[[int, int], None]
@@ -59,8 +62,16 @@ def probe(
     of (blocks, not what is inside of them) whose results are maps of features, and the input itself. R^2 is 1 where the
     target is told wholly, 0 where no better than by its mean, below 0 where worse. What does not vary is left out.
 
-    ConfigError where the network has no such layers.
+    ConfigError where the network has no such layers, or where `size` is not what it works in multiples of.
     """
+    step = int(getattr(network, "multiple", 1))
+    if size % step:
+        raise ConfigError(
+            f"This network works in steps of {step} pixels, and would grow patches of {size}: take {size - size % step}"
+            f" or {size - size % step + step}."
+            if size > step
+            else f"This network works in steps of {step} pixels: take patches of {step} or more, not of {size}."
+        )
     home = next((weight.device for weight in network.parameters()), torch.device("cpu"))
     points = dict(layers(network))
     if not points:
@@ -83,7 +94,7 @@ def probe(
             found = _features(network, points, orders, drawn.degraded.to(home))
             for name, features in found.items():
                 by_pixel.setdefault(name, []).append(_at_pixels(features, numbers, size, seed))
-                both = torch.cat((features.mean((2, 3)), features.std((2, 3))), 1)
+                both = torch.cat((features.mean((2, 3)), features.std((2, 3), correction=0)), 1)
                 by_image.setdefault(name, []).append(both.double())
             for target, plane in _planes(drawn).items():
                 pixel_targets.setdefault(target, []).append(_at_pixels(plane, numbers, size, seed))
@@ -112,7 +123,8 @@ def probe(
 
 def layers(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     """The parts that a network is made of, in the order in which it lists them: lists and sequences are opened, and so
-    are restorers and autoencoders inside of it. A prior's frozen decoder is one of them."""
+    are restorers and autoencoders inside of it; activations are left out. A prior's frozen decoder is one of
+    them."""
     found = []
     home = next((weight.device for weight in network.parameters()), torch.device("cpu"))
     frozen: Callable[[torch.device], dict[str, nn.Module]] | None = getattr(network, "frozen", None)
@@ -121,7 +133,8 @@ def layers(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
         path = f"{prefix}{name}"
         holds_others = isinstance(part, nn.Sequential | nn.ModuleList) or name in OPENED
         inside = layers(part, f"{path}.") if holds_others else []
-        found += inside or [(path, part)]
+        if not isinstance(part, ACTIVATIONS):  # one tells what the layer before it told
+            found += inside or [(path, part)]
     return found
 
 
@@ -144,7 +157,7 @@ def _results(network: nn.Module, points: dict[str, nn.Module], degraded: Images)
         def hook(part: nn.Module, inputs: Any, result: Any) -> None:
             if isinstance(result, Tensor) and result.ndim == 4:
                 found.pop(name, None)
-                found[name] = result
+                found[name] = result.clone()  # what follows may write into it
 
         return hook
 

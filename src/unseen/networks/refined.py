@@ -18,7 +18,7 @@ from unseen.errors import ConfigError
 from unseen.networks.base import NetworkConfig
 from unseen.priors import Denoiser, DenoiserConfig, open_denoiser
 from unseen.priors.edm import Sigmas, heun, sigmas
-from unseen.seeding import generator
+from unseen.seeding import noise_field
 from unseen.types import Batch, Images
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class RefinedConfig(NetworkConfig):
 
 class Refined(nn.Module):
     """RGB in [0, 1] to RGB, the same size. In training it is the restorer; in evaluation mode what it gives is drawn
-    once more. `strength` may be set at any time. The noise is the same for all images of a size, and for all time.
+    once more. `strength` may be set at any time. The noise is that of a place in an image (`unseen.seeding.placed`),
+    the same for all images and for all time.
     """
 
     Config: ClassVar = RefinedConfig
@@ -85,7 +86,8 @@ class Refined(nn.Module):
 
     def _drawn(self, degraded: Images, restored: Images, denoiser: Denoiser) -> Images:
         sigma, steps = self.strength, self.config.steps
-        noise = torch.randn(restored.shape[1:], generator=generator(0, "refined")).to(restored)
+        channels, height, width = restored.shape[1:]
+        noise = noise_field(channels, height, width, 0, "refined").to(restored)
         mask = restored.new_ones(())
         if self.config.masked:
             mask = _soft((restored - degraded).abs().amax(1, keepdim=True) > self.config.threshold)

@@ -2,12 +2,11 @@
 
 import platform
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from unseen.prior_training.experiment import PriorExperiment
+from unseen.prior_training.experiment import PriorExperiment, told_apart
 from unseen.training import processor
 
 PICTURE = "picture.png"
@@ -56,7 +55,7 @@ def card(
 ) -> str:
     """Markdown. `summary` is what figures.json says; `images`: how many were trained on, and were held out."""
     kind, recipe, where = experiment.prior.kind, experiment.recipe, summary["environment"]
-    sources = [Path(part.source).name for part in experiment.backgrounds.sources]
+    sources = told_apart([part.source for part in experiment.backgrounds.sources])
     imported, opened, used = OPENS[kind]
     facts = [
         ("kind", f"small {TITLES[kind]}, `{CLASSES[kind]}` of diffusers"),

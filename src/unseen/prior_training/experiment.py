@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
@@ -76,3 +78,13 @@ def resolved(experiment: PriorExperiment, content: str) -> PriorExperiment:
     recipe = experiment.recipe
     settled = settled_here(recipe.device, recipe.precision, recipe.threads)
     return experiment.model_copy(update={"recipe": recipe.model_copy(update=settled), "content": content})
+
+
+def told_apart(sources: Sequence[str]) -> list[str]:
+    """A name for each: the last part of its path, or as many as tell all of them apart; a number where none do."""
+    paths = [Path(source).parts for source in sources]
+    for length in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(path[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{Path(source).name} {number}" for number, source in enumerate(sources, 1)]

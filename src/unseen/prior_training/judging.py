@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unseen.backgrounds import Backgrounds
 from unseen.images import PEAK, Bytes
-from unseen.prior_training.experiment import PriorExperiment
+from unseen.prior_training.experiment import PriorExperiment, told_apart
 from unseen.priors.base import Prior
 from unseen.priors.denoiser import Denoiser, denoiser_in
 from unseen.priors.diffusers import from_folder
@@ -56,7 +56,7 @@ def judged(
     config = model_config(folder)
     assert config is not None
     prior = from_folder(folder, config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _of_autoencoder(prior, crops, [Path(part.source).name for part in held_out.config.sources], tell)
+    return _of_autoencoder(prior, crops, told_apart([part.source for part in held_out.config.sources]), tell)
 
 
 @torch.inference_mode()

@@ -260,6 +260,10 @@ def _refuse_another(folder: Path, name: str) -> None:
             )
     elif (folder / "config.json").exists():
         raise ConfigError(f"{folder} holds another model already. Choose another folder.")
+    else:
+        for held in (FIGURES, PICTURE, "README.md", "log.csv"):
+            if (folder / held).exists():
+                raise ConfigError(f"{folder} holds a {held} already, which is not a prior's: choose another folder.")
 
 
 def _sole_use_of(folder: Path) -> FileLock:

@@ -5,6 +5,7 @@ No network pretrained on other data takes part: where the paper compares feature
 several scales.
 """
 
+import math
 from typing import Any, Literal, Self
 
 import torch
@@ -74,11 +75,13 @@ class MovingCodebook(nn.Module):
     """A codebook whose codes are the moving averages of the latents that choose them (van den Oord et al., NeurIPS
     2017, appendix A.1): N_i <- d N_i + (1 - d) n_i, m_i <- d m_i + (1 - d) sum of them, e_i = m_i / N_i.
 
-    `weight` holds the codes, one a row; gradients do not reach it.
+    `weight` holds the codes, one a row; gradients do not reach it. `hits` is the moving average of how often each is
+    chosen, which restarts do not touch.
     """
 
     count: Tensor
     total: Tensor
+    hits: Tensor
 
     def __init__(self, weight: nn.Parameter, decay: float, dead: float) -> None:
         super().__init__()
@@ -88,13 +91,15 @@ class MovingCodebook(nn.Module):
         self.decay, self.dead = decay, dead
         self.register_buffer("count", torch.zeros(len(weight)))
         self.register_buffer("total", torch.zeros_like(weight))
+        self.register_buffer("hits", torch.zeros(len(weight)))
 
     @torch.no_grad()
     def follow(self, latents: Vectors, chosen: Int[Tensor, "n"]) -> None:
         """One step of the averages."""
-        hits = F.one_hot(chosen, len(self.count)).to(latents)
-        self.count.lerp_(hits.sum(0), 1 - self.decay)
-        self.total.lerp_(hits.T @ latents, 1 - self.decay)
+        now = F.one_hot(chosen, len(self.count)).to(latents)
+        self.hits.lerp_(now.sum(0), 1 - self.decay)
+        self.count.lerp_(now.sum(0), 1 - self.decay)
+        self.total.lerp_(now.T @ latents, 1 - self.decay)
         met = self.count > 0
         self.book.weight[met] = self.total[met] / self.count[met, None]
 
@@ -112,9 +117,13 @@ class MovingCodebook(nn.Module):
         return len(gone)
 
     def perplexity(self) -> Float[Tensor, ""]:
-        """How many codes would be in use if all were used equally often: the exponential of the entropy of `count`."""
-        share = self.count / self.count.sum()
+        """How many codes would be in use if all were used equally often: the exponential of the entropy of `hits`."""
+        share = self.hits / self.hits.sum()
         return torch.special.entr(share).sum().exp()
+
+    def used(self) -> Float[Tensor, ""]:
+        """The share of codes chosen at least once in the last 1 / (1 - decay) steps, or more often before."""
+        return (self.hits > (1 - self.decay) / math.e).float().mean()
 
 
 class Critic(nn.Module):
@@ -204,10 +213,8 @@ class VQGANTrainee(AbstractTrainee):
         if chosen is None:
             return {"perplexity": rows.new_zeros(()), "used": rows.new_zeros(())}
         self.codebook.follow(rows, chosen.reshape(-1))
-        perplexity = self.codebook.perplexity()
-        restarted = self.codebook.restart(rows, generator(self.seed, "prior", "restart", step))
-        used = 1 - restarted / self.config.codes
-        return {"perplexity": perplexity, "used": torch.tensor(used, device=rows.device)}
+        self.codebook.restart(rows, generator(self.seed, "prior", "restart", step))
+        return {"perplexity": self.codebook.perplexity(), "used": self.codebook.used()}
 
 
 def _rows(latents: Latents) -> Vectors:

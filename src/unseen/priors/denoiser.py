@@ -155,16 +155,30 @@ def _body(unet: nn.Module, schedule: Mapping[str, Any], folder: Path) -> Precond
             f"{', '.join((*EDM, *DISCRETE))} with epsilon."
         )
     if kind in EDM:
-        low, high, data = (
-            float(schedule.get(key, default))
-            for key, default in (("sigma_min", 0.002), ("sigma_max", 80.0), ("sigma_data", 0.5))
-        )
+        try:
+            low, high, data = (
+                float(schedule.get(key, default))
+                for key, default in (("sigma_min", 0.002), ("sigma_max", 80.0), ("sigma_data", 0.5))
+            )
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{folder / SCHEDULER} has levels that are no numbers: {error}.") from error
         if not (0 < low < high < math.inf and data > 0):
             raise CheckpointError(
                 f"{folder / SCHEDULER} has sigma_min {low:g}, sigma_max {high:g} and sigma_data {data:g}: expected "
                 "0 < sigma_min < sigma_max and 0 < sigma_data."
             )
         return Preconditioned(unet, data, low, high)
-    with warnings.catch_warnings(action="ignore"):
-        kept = class_of("DDPMScheduler", folder).from_config(dict(schedule)).alphas_cumprod
-    return Discrete(unet, ((1 - kept) / kept).sqrt())
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            kept = class_of("DDPMScheduler", folder).from_config(dict(schedule)).alphas_cumprod
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever diffusers makes of settings that it does not know
+        raise CheckpointError(f"{folder / SCHEDULER} holds no {kind}: {error}.") from error
+    levels = ((1 - kept) / kept).sqrt()
+    if len(levels) < 2 or not levels.isfinite().all() or not (levels > 0).all() or not (levels.diff() > 0).all():
+        raise CheckpointError(
+            f"{folder / SCHEDULER} has levels of noise from {levels.min():g} to {levels.max():g}: expected two or more "
+            "finite ones that rise."
+        )
+    return Discrete(unet, levels)

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from pydantic import Field, field_validator
-from torch import Tensor
+from torch import Tensor, distributed
 
 from unseen.priors.denoiser import DenoiserConfig, open_denoiser
 from unseen.priors.opening import PriorConfig, open_prior
@@ -34,10 +34,13 @@ class PriorL1(Frozen):
 
     def __call__(self, restored: Images, batch: Batch) -> Float[Tensor, ""]:
         prior = open_prior(self.prior, restored.device)
-        with torch.no_grad():
-            wanted = prior.embed(batch.clean[:: self.every].float())
-        apart = (prior.embed(restored[:: self.every].float()) - wanted).abs().mean()
-        return (restored - batch.clean).abs().mean() + self.weight * apart
+        chosen, share = _every(len(restored), self.every)
+        apart = restored.new_zeros(())
+        if len(restored[chosen]):
+            with torch.no_grad():
+                wanted = prior.embed(batch.clean[chosen].float())
+            apart = (prior.embed(restored[chosen].float()) - wanted).abs().mean()
+        return (restored - batch.clean).abs().mean() + self.weight * share * apart
 
 
 class DiffusionL1(Frozen):
@@ -71,7 +74,10 @@ class DiffusionL1(Frozen):
 
     def __call__(self, restored: Images, batch: Batch) -> Float[Tensor, ""]:
         denoiser = open_denoiser(self.denoiser, restored.device)
-        clean = batch.clean[:: self.every].float()
+        chosen, share = _every(len(restored), self.every)
+        clean = batch.clean[chosen].float()
+        if not len(clean):
+            return (restored - batch.clean).abs().mean()
         rngs = [generator(0, "diffusion", _digest(image)) for image in clean]
         levels = torch.tensor([self.sigma.map(torch.rand((), generator=rng)).item() for rng in rngs])
         noise = torch.stack([torch.randn(clean.shape[1:], generator=rng) for rng in rngs])
@@ -79,8 +85,17 @@ class DiffusionL1(Frozen):
         added = sigma[:, None, None, None] * noise.to(clean)
         with torch.no_grad():
             wanted = denoiser.denoise(clean + added, sigma)
-        apart = (denoiser.denoise(restored[:: self.every].float() + added, sigma) - wanted).abs().mean()
-        return (restored - batch.clean).abs().mean() + self.weight * apart
+        apart = (denoiser.denoise(restored[chosen].float() + added, sigma) - wanted).abs().mean()
+        return (restored - batch.clean).abs().mean() + self.weight * share * apart
+
+
+def _every(count: int, every: int) -> tuple[slice, float]:
+    """Which of `count` images are looked at: every so-many-th of the whole batch, of which each process has its part;
+    and what the mean over them is to be weighted with, so that the mean over processes is that of the whole batch."""
+    together = distributed.is_available() and distributed.is_initialized()
+    rank, world = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+    chosen = slice(-rank * count % every, None, every)
+    return chosen, len(range(count)[chosen]) * world / len(range(count * world)[::every])
 
 
 def _digest(image: Float[Tensor, "3 h w"]) -> str:

@@ -17,7 +17,7 @@ def moved(network: Mapping[str, Any], sources: Sequence[str]) -> dict[str, Any]:
     """A network's configuration, dumped to JSON, with each prior where one of `sources` holds the same. One without
     priors is left as it is. ConfigError where a source holds none of its priors, CheckpointError as for `PriorConfig`.
     """
-    wanted = {prior["content"]: prior["source"] for prior in _priors(network)}
+    wanted = sources_in(network)
     if not wanted:
         return dict(network)
     found = {}
@@ -31,6 +31,11 @@ def moved(network: Mapping[str, Any], sources: Sequence[str]) -> dict[str, Any]:
             )
         found[content] = source
     return _with(network, found)
+
+
+def sources_in(network: Mapping[str, Any]) -> dict[str, str]:
+    """The content of every prior of a configuration dumped to JSON, and where it lay."""
+    return {prior["content"]: prior["source"] for prior in _priors(network)}
 
 
 def holds_priors(network: BaseModel) -> bool:

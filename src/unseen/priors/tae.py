@@ -13,6 +13,7 @@ read off from the names and shapes of its weights, one word a module:
 import json
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -136,6 +137,12 @@ def blank(encoder: Words, decoder: Words) -> Prior:
     colours = _outer(decoder[-1]), int(encoder[0].split()[1])
     if colours != (3, 3):
         raise ValueError(f"it has {colours[1]} channels of images in and {colours[0]} out: expected RGB")
+    chain = [word.split() for word in (*encoder, *decoder) if len(word.split()) > 1]
+    for before, after in pairwise(chain):
+        if before[2] != after[1]:
+            raise ValueError(
+                f"'{' '.join(before)}' gives {before[2]} channels, and '{' '.join(after)}' takes {after[1]}"
+            )
     return Prior(
         architecture(encoder, decoder),
         nn.Sequential(*map(_module, encoder)),

@@ -20,9 +20,11 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from unseen.errors import DataError
-from unseen.networks import NetworkConfig, PReNetConfig, ResNetConfig, SwinIRConfig, UNetConfig
+from unseen.networks import GuidedConfig, NetworkConfig, PReNetConfig, ResNetConfig, SwinIRConfig, UNetConfig
 from unseen.networks.abstention import BLOCKS, CHANGED, Abstaining, Abstention, blocks_of
 from unseen.networks.nafnet import NAFNetConfig
+from unseen.priors import Prior, blank
+from unseen.seeding import placed
 from unseen.types import Restorer
 
 HALO = 64
@@ -46,7 +48,7 @@ PROCESSOR_BYTES = 2**29
 ACCELERATOR_BYTES = 2**32
 """The same on an accelerator."""
 
-_BUFFERS = {"ResNet": 5, "UNet": 8, "PReNet": 14, "NAFNet": 14}
+_BUFFERS = {"ResNet": 5, "UNet": 8, "PReNet": 14, "NAFNet": 14, "Guided": 8}
 """Arrays of `width` channels at full size that are alive at once, by network."""
 
 _UNKNOWN_BYTES = 8192
@@ -181,7 +183,7 @@ class Tiler:
         degraded = as_floats(images[:, row.seen, column.seen])
         channels = degraded.shape[3]
         tensor = torch.from_numpy(degraded).permute(0, 3, 1, 2)
-        with torch.inference_mode():
+        with torch.inference_mode(), placed(row.seen.start, column.seen.start):
             values = self.restorer(tensor if channels == 3 else tensor.expand(-1, 3, -1, -1)).clamp(0, 1)
             values = values[
                 ...,
@@ -247,7 +249,8 @@ def tiler_for(restorer: Restorer, device: str, config: NetworkConfig | None = No
     )
     pixels = share // bytes_per_pixel(config)
     side = math.isqrt(pixels) - 2 * halo - RAMP
-    tile = min(2048, max(64, side // multiple * multiple))
+    least = max(64, 2 * halo)  # smaller cores would see more of their surroundings than of themselves
+    tile = min(2048, max(-(-least // multiple), side // multiple) * multiple)
     return Tiler(
         restorer, tile, halo, multiple, strength=strength, batch_pixels=min(pixels, 2**20) if accelerator else 0
     )
@@ -272,12 +275,23 @@ def reach(config: NetworkConfig | None) -> tuple[int, int]:
             return HALO, 2 ** len(config.encoders)
         case SwinIRConfig():
             return HALO, config.window
+        case GuidedConfig():
+            return HALO, _plan(config).stride
     return HALO, MULTIPLE
+
+
+def _plan(config: GuidedConfig) -> Prior:
+    """How the prior of a network is built, without its weights."""
+    with torch.device("meta"):
+        return blank(config.prior.architecture)
 
 
 def bytes_per_pixel(config: NetworkConfig | None) -> int:
     """A generous estimate of the memory that a network takes per pixel of its input."""
     kind, width = getattr(config, "kind", ""), getattr(config, "width", 0)
+    if isinstance(config, GuidedConfig):  # as wide as the prior is where it sees whole pixels
+        plan = _plan(config)
+        width = plan.encoder.get_parameter(f"{plan.first}.weight").shape[0]
     return max(256, 4 * width * _BUFFERS[kind]) if kind in _BUFFERS else _UNKNOWN_BYTES
 
 

@@ -12,6 +12,9 @@ from unseen.errors import ConfigError
 from unseen.experiment import Experiment
 from unseen.study.study import Study
 
+COUNT = "backgrounds.count"
+"""The axis on which None means all."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -29,7 +32,8 @@ class Cell:
     def label(self) -> str:
         """Its place on the axes, for people."""
         return ", ".join(
-            f"{key.split('.')[-1]} {'all' if value is None else value}" for key, value in self.axes.items()
+            f"{key.split('.')[-1]} {('all' if key == COUNT else 'none') if value is None else value}"
+            for key, value in self.axes.items()
         )
 
 

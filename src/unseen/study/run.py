@@ -22,16 +22,13 @@ from unseen.study import cluster
 from unseen.study.cells import BASELINES, Event, Report
 from unseen.study.cores import Sharing
 from unseen.study.jobs import jobs_of
-from unseen.study.plan import Cell, Plan, plan
+from unseen.study.plan import COUNT, Cell, Plan, plan
 from unseen.study.pool import run_on_cores
 from unseen.study.record import StudyRecord, read_study
 from unseen.study.study import Study
 from unseen.training_images import clean_images, training_fingerprints
 
 __all__ = ["Cell", "Event", "Plan", "plan", "run_study", "write_study"]
-
-COUNT = "backgrounds.count"
-"""The axis on which None means all."""
 
 
 def run_study(
@@ -59,7 +56,8 @@ def run_study(
     with cluster.joined(ray) as machines:
         todo = plan(study, runs) if machines is None else machines.plan(study, runs, sharing)
         missing = todo.missing
-        write_study(todo, command, (*_leaks(todo, allow_leaks), *_ceilings(todo, tell)) if missing else _noted(todo))
+        notes = None if missing else _noted(todo)
+        write_study(todo, command, (*_leaks(todo, allow_leaks), *_ceilings(todo, tell)) if notes is None else notes)
         jobs = jobs_of(todo)
         if machines is None:
             failures = run_on_cores(jobs, workers, sharing, tell)
@@ -128,11 +126,14 @@ def _ceilings(todo: Plan, tell: Report) -> tuple[str, ...]:
         return tuple(map(note, priors.values()))
 
 
-def _noted(todo: Plan) -> tuple[str, ...]:
-    """What the study has noted before: a study that is finished is not looked through again."""
-    with suppress(OSError, ValueError):
-        return tuple(json.loads((todo.folder / "study.json").read_text()).get("notes", ()))
-    return ()
+def _noted(todo: Plan) -> tuple[str, ...] | None:
+    """What this study has noted of these cells before this judge: then it is not looked through again. None where it
+    has not, because what has that name was another study."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        before = json.loads((todo.folder / "study.json").read_text())
+        if before["judge"] == todo.judge_id and {cell.id for cell in todo.cells} <= {c["id"] for c in before["cells"]}:
+            return tuple(before.get("notes", ()))
+    return None
 
 
 def write_study(todo: Plan, command: str | None, notes: Sequence[str] = ()) -> None:
