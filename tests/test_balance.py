@@ -224,7 +224,7 @@ def test_a_search_writes_an_experiment_and_goes_on_where_it_was(
     judged = sorted((tmp_path / "runs").glob("*/balance-*.json"))
     assert [path.stem.rpartition("-")[2] for path in judged] == ["3", "6"]
     with pytest.raises(ConfigError, match="other bounds"):
-        search(large.model_copy(update={"allowed": 1.0}), **here, trials=3)
+        search(large.model_copy(update={"crop": 24}), **here, trials=3)
 
 
 class Pretended:
@@ -234,6 +234,7 @@ class Pretended:
         pytest.importorskip("optuna")
         self.begun: list[Params] = []
         self.act: Any = lambda params: None
+        self.lost = 0.0  # dB on the narrow degradation, where a trial widens all the way
         monkeypatch.setattr(Prediction, "measure", lambda *_: GUESS)
         monkeypatch.setenv("UNSEEN_CORES", str(cores))
         monkeypatch.setattr(trials, "run_trial", self.run)
@@ -243,6 +244,8 @@ class Pretended:
         self.act(params)
         folder, steps = sitting.folder(params), sitting.space.steps
         psnr = {suite.name: 20 + params.widening - 0.1 * params.clean for suite in sitting.suites}
+        if self.lost:
+            psnr["narrow"] = 20 - self.lost * params.widening
         tell(Event(label, "train", 1, steps))
         for step in (*sitting.space.trial(params).recipe.snapshots, steps):
             write_json(sitting.file(folder, step), psnr)
@@ -333,6 +336,23 @@ def test_trials_that_another_search_finished_say_what_they_were_at_their_rungs(
     assert len(pretended.begun) == begun
     journal = (tmp_path / "another" / "trials.journal").read_text()
     assert journal.count('"intermediate_value"') == 4
+
+
+def test_what_may_be_lost_may_change_and_nothing_is_trained_for_it(tmp_path: Path, pretended: Pretended) -> None:
+    pretended.lost = 1.0
+    first = search(space(), tmp_path / "search", tmp_path / "runs", trials=6)
+    begun = len(pretended.begun)
+    loose = search(space(allowed=3.0), tmp_path / "search", tmp_path / "runs", trials=6)
+    assert len(pretended.begun) == begun and [t.params for t in loose.trials] == [t.params for t in first.trials]
+    for before, after in zip(first.trials, loose.trials, strict=True):
+        widening = params_of(after, space()).widening
+        assert before.value is not None and after.value is not None
+        assert after.value - before.value == pytest.approx(2 * max(0.0, widening / KEPT - 0.5), abs=1e-6)
+        assert (before.state, before.experiment, before.seconds) == (after.state, after.experiment, after.seconds)
+    assert loose.best is not None and params_of(loose.best, space()).widening == 1
+    assert json.loads((tmp_path / "search" / "bounds.json").read_text())["space"]["allowed"] == 3.0
+    more = search(space(allowed=3.0), tmp_path / "search", tmp_path / "runs", trials=7)
+    assert len(more.trials) == 7 and [t.value for t in more.trials[:6]] == [t.value for t in loose.trials]
 
 
 def test_a_line_that_was_not_written_to_its_end_is_begun_again(tmp_path: Path, pretended: Pretended) -> None:

@@ -69,7 +69,7 @@ def search(
         if not mine:
             raise ConfigError(f"Another process searches in {folder}: wait for it, or choose another folder with -o.")
         sitting = Sitting.of(space, runs)
-        prediction = _write_bounds(sitting, folder, name, report)
+        prediction = _write_bounds(optuna, sitting, folder, name, report)
         record = _Record(optuna, sitting, folder, name, command, prediction)
         board = _Search(record, trials, minutes, report)
         run_board(board, [board.template], workers, trials, Sharing())
@@ -351,33 +351,39 @@ def _optuna() -> Any:
     return optuna
 
 
-def _write_bounds(sitting: Sitting, folder: Path, name: str, tell: Report) -> Prediction:
-    """Written before the first trial; a search goes on only within the same bounds, before the same judge. With what
-    complexity promises."""
+def _write_bounds(optuna: Any, sitting: Sitting, folder: Path, name: str, tell: Report) -> Prediction:
+    """Written before the first trial; a search goes on only within the same bounds, before the same judge. What may be
+    lost may change: then its trials are valued anew. With what complexity promises."""
     value = json.loads(sitting.space.model_dump_json(exclude_none=True))
+    valued = {**{key: value[key] for key in ("allowed", "worse")}, "reach": sitting.space.reach}
     path = folder / _BOUNDS
     if path.is_file():
         try:
             written = json.loads(path.read_text())
             before, judge, prediction = written["space"], written["judge"], Prediction(**written["prediction"])
+            backgrounds = written.get("backgrounds", sitting.backgrounds)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StudyError(f"{path} cannot be read ({error}): choose another folder with -o.") from error
-        if before != value:
-            changed = sorted(key for key in {*value, *before} if value.get(key) != before.get(key))
+        changed = sorted(key for key in {*value, *before} - {*valued} if value.get(key) != before.get(key))
+        if changed:
             raise ConfigError(
                 f"{folder} holds a search within other bounds ({', '.join(changed)} differ): choose another folder, "
                 "or give the settings that it began with."
             )
-        if judge != sitting.judge or written.get("reach") != sitting.space.reach:
+        if judge != sitting.judge:
             raise ConfigError(
                 f"{folder} holds a search that was judged otherwise: the images, or what is held out, have changed. "
                 "Choose another folder with -o."
             )
-        if written.get("backgrounds") != sitting.backgrounds:
+        if backgrounds != sitting.backgrounds:
             raise ConfigError(
                 f"{folder} holds a search on other backgrounds: images have come, gone or changed. Choose another "
                 "folder with -o."
             )
+        if written.get("valued") != valued:
+            _value_anew(optuna, sitting, folder)
+            new = {"space": value, "valued": valued, "backgrounds": sitting.backgrounds}
+            training.write_json(path, written | new)
         return prediction
 
     def measuring(what: str, done: int, total: int) -> None:
@@ -388,12 +394,40 @@ def _write_bounds(sitting: Sitting, folder: Path, name: str, tell: Report) -> Pr
         path,
         {
             "name": name, "space": value, "prediction": asdict(prediction), "judge": sitting.judge,
-            "backgrounds": sitting.backgrounds, "reach": sitting.space.reach,
+            "backgrounds": sitting.backgrounds, "valued": valued,
             "trained within": sitting.space.inner.describe(),
             "judged on": {suite.name: suite.describe() for suite in sitting.suites},
         },
     )  # fmt: skip
     return prediction
+
+
+def _value_anew(optuna: Any, sitting: Sitting, folder: Path) -> None:
+    """What trials have come to, by what may be lost now; nothing is trained. The journal is replaced as a whole."""
+    states, path = optuna.trial.TrialState, folder / _JOURNAL
+    if not path.is_file():
+        return
+    found = _open(optuna, sitting.space, folder).get_trials()
+    ordinary = next((t for t in found if t.state == states.COMPLETE and t.user_attrs.get("ordinary")), None)
+    known = {} if ordinary is None else {sitting.space.steps: ordinary.user_attrs["psnr"]}
+    for step in sitting.space.trial(ORDINARY).recipe.snapshots:
+        known |= {step: psnr} if (psnr := sitting.known(sitting.folder(ORDINARY), step)) is not None else {}
+    new = folder / f".{_JOURNAL}"
+    new.unlink(missing_ok=True)
+    study = _open(optuna, sitting.space, folder, new)
+    for trial in found:
+        step, psnr = trial.user_attrs.get("step"), trial.user_attrs.get("psnr")
+        if trial.state == states.RUNNING:  # its process died: it is begun again
+            study.enqueue_trial(trial.params or trial.system_attrs.get("fixed_params", {}))
+            continue
+        if psnr and step in known:
+            value = worth(psnr, known[step], sitting.space)
+            if trial.state == states.COMPLETE:
+                trial.value = value
+            elif step in trial.intermediate_values:
+                trial.intermediate_values[step] = value
+        study.add_trial(trial)
+    new.replace(path)
 
 
 def _mend(journal: Path) -> None:
@@ -406,11 +440,12 @@ def _mend(journal: Path) -> None:
             file.truncate(text.rfind(b"\n") + 1)
 
 
-def _open(optuna: Any, space: Space, folder: Path) -> Any:
+def _open(optuna: Any, space: Space, folder: Path, path: Path | None = None) -> Any:
+    """Optuna's study in the folder's journal, or in another."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    path = folder / _JOURNAL
+    path = folder / _JOURNAL if path is None else path
     _mend(path)
 
     def study(seed: int) -> Any:
