@@ -568,5 +568,5 @@ def write_experiment(path: Path, experiment: Experiment, origin: str) -> None:
     contents = {"content", "pairs_content", "start_content"}
     value = experiment.model_dump(mode="json", exclude_none=True, exclude=contents)
     head = f"# {origin[0].upper()}{origin[1:]}. Train it with: unseen train {path.name}\n"
-    text = head + yaml.safe_dump(value, sort_keys=False, width=120)
+    text = head + yaml.safe_dump(value, sort_keys=False, width=120, default_flow_style=None)
     replace_with(path, lambda temporary: temporary.write_text(text))
