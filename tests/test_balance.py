@@ -17,7 +17,7 @@ from unseen.balance.record import Balance, Trial, read_balance
 from unseen.balance.search import _as_point, _params, params_of, search
 from unseen.balance.space import KEPT, ORDINARY, Params, Space, few_at_once, held_out
 from unseen.balance.trials import Sitting, worth
-from unseen.cli.balance import _wide, balance
+from unseen.cli.balance import _space, _wide, balance
 from unseen.degradations import Mixture, Rain, between, preset
 from unseen.errors import ConfigError, StudyError, TrainingError
 from unseen.experiment import Experiment
@@ -149,6 +149,16 @@ def test_what_is_lost_counts_twice_beyond_what_is_allowed() -> None:
     lost = 1.5 - 2 * (1 / within.reach - 0.5)  # of the whole of the way more than of the part that trials go
     assert worth({"narrow": 29.0, "a": 22.0, "b": 25.0}, ordinary, within) == pytest.approx(lost)
     assert worth({"narrow": 30.0, "a": 23.0, "b": 22.5}, ordinary, within) == pytest.approx(0.25)
+
+
+def test_of_fixed_patches_no_more_images_are_kept_than_there_are(tmp_path: Path) -> None:
+    for number in range(10):
+        write_image(tmp_path / f"{number}.png", np.full((40, 40, 3), 20 * number, np.uint8))
+    backgrounds = BackgroundsConfig(source=str(tmp_path), unit="patches", patch=16, count=200)
+    experiment = space().experiment.model_copy(update={"backgrounds": backgrounds})
+    found = _space(experiment, preset("wide", 0.5), 6, 0.5)
+    assert found.validation == 2 and found.available() == 200
+    assert len(Backgrounds(found.judge().images)) == 2
 
 
 def test_trials_reach_part_of_what_is_chosen() -> None:

@@ -1,5 +1,8 @@
 """Dials over the steps: where they start, where they end, and what a batch is made of in between."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -161,3 +164,11 @@ def test_between_two_kinds_each_image_meets_one() -> None:
     assert isinstance(mixed, Mixture)
     assert mixed.weights == (0.75, 0.25)
     assert between(mixed, preset("noises"), 0.5).outside(one) == ()
+
+
+@pytest.mark.parametrize("changes", [{"clean": 0.1}, {"schedules": {"count": {"start": 2, "until": 0.5}}}], ids=str)
+def test_what_is_of_synthetic_samples_is_refused_where_there_are_none(changes: dict[str, Any], tmp_path: Path) -> None:
+    pairs = {"folders": [{"folder": str(tmp_path)}], "share": 1}
+    with pytest.raises(ValidationError, match=r"with pairs\.share 1 there are none"):
+        Experiment.model_validate({"pairs": pairs, **changes})
+    assert Experiment.model_validate({"pairs": {**pairs, "share": 0.5}, **changes}).pairs is not None

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from unseen.seeding import generator, seed_of, seeded
+from unseen.seeding import generator, noise_field, placed, seed_of, seeded
 
 ADDRESSES: tuple[tuple[int, tuple[str | int, ...]], ...] = (
     (0, ()), (1, ()), (0, ("train",)), (0, ("test",)), (0, ("train", 1)), (0, ("train", 11)), (0, ("train", 1, 1)),
@@ -77,3 +77,12 @@ def test_seeded_restores_the_state_after_an_error() -> None:
         torch.rand(5)
         raise ZeroDivisionError
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_part_of_an_image_has_the_noise_that_the_whole_has_there() -> None:
+    whole = noise_field(3, 150, 210, 0, "test")
+    assert whole.mean().abs() < 0.02 and abs(whole.std() - 1) < 0.02
+    with placed(37, 70):
+        part = noise_field(3, 100, 90, 0, "test")
+    assert torch.equal(part, whole[:, 37:137, 70:160])
+    assert torch.equal(noise_field(3, 5, 5, 0, "test"), whole[:, :5, :5])

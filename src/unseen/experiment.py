@@ -122,6 +122,19 @@ class Experiment(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _of_samples_there_are(self) -> Self:
+        if self.synthetic:
+            return self
+        dials = ("degradation", "clean", "count", "weights", "smooth", "shrink")
+        turned = [f"schedules.{dial}" for dial in dials if getattr(self.schedules, dial, None) is not None]
+        turned += ["clean"] if self.clean is not None else []
+        if turned:
+            raise ValueError(
+                f"{turned[0]} is of synthetic samples, and with pairs.share 1 there are none: leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _schedulable(self) -> Self:
         if self.schedules is None:
             return self

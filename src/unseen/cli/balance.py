@@ -89,7 +89,9 @@ def _space(experiment: Any, wide: "Degradation", steps: int | None, allowed: flo
     there = available(experiment.backgrounds)
     if there < 2:
         raise ConfigError(f"A search keeps images from training to judge on: it needs two or more, not {there}.")
-    few = max(1, min(16, there // 5))
+    own = experiment.backgrounds  # fixed patches are cut from images, and images are kept
+    kept = available(own.pool()) if own.unit == "patches" else there
+    few = max(1, min(16, kept // 5))
     raw = {
         "experiment": experiment, "wide": wide, "steps": steps or max(2, recipe.steps // 2), "validation": few,
         "allowed": allowed,

@@ -27,7 +27,14 @@ def complexity(
         list[str] | None, typer.Option(help="A named degradation to weigh against each folder; repeatable.")
     ] = None,
     scale: Annotated[float, typer.Option(help="Multiplies sizes in pixels: streaks, kernels; noise has none.")] = 1.0,
-    size: Annotated[int, typer.Option(help="Images are cut to their centre, pixels a side.", min=1, max=4096)] = 256,
+    size: Annotated[
+        int,
+        typer.Option(
+            help="Images are measured at their centre, pixels a side; what is learned is cut from whole ones.",
+            min=1,
+            max=4096,
+        ),
+    ] = 256,
     limit: Annotated[int, typer.Option(help="At most so many images of a folder, a seeded choice.", min=1)] = 500,
     seed: Annotated[int, typer.Option(help="Seed of patches, layers and the network.", min=0)] = 0,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the page.")] = Path("complexity"),

@@ -23,7 +23,7 @@ def structural(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b scales"]:
     scales; an odd last row or column of f_k is left out of its step.
 
     Unit: squared intensity, white being 1; each C_k is between 0 and 1/8, the sum too where sides are powers of two.
-    Invariant to brightness, mirroring and, where sides are powers of two, turning by 90 degrees; it grows with the
+    Invariant to brightness and, where sides are powers of two, mirroring and turning by 90 degrees; it grows with the
     square of the contrast, and depends on where the blocks lie. Single precision within a scale; what is returned is
     float64. Cost: about 1 ms for 256 x 256 on one core.
     """

@@ -123,9 +123,7 @@ def _weighed(content: Survey, degradation: Survey) -> str:
     )
     if ratio > 1 + NOISE:
         return said + "The degradation is the simpler of the two: ordinary training tends to fit it."
-    if ratio >= 1 / (1 + NOISE):
-        return said + "Neither is the simpler."
-    said += "The images are the simpler of the two."
+    said += "Neither is the simpler." if ratio >= 1 / (1 + NOISE) else "The images are the simpler of the two."
     if _is_chance(degradation):
         said += " But what the degradation costs is chance, in which there is hardly anything to learn."
     return said
