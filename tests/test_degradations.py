@@ -586,3 +586,12 @@ def test_a_scale_that_makes_no_sense_is_refused(scale: Any) -> None:
 def test_values_that_make_no_rain_are_refused_with_their_name(wrong: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         Rain.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "said"),
+    [("shake-long", 4.0, "at scale 4: length is 200 to 280"), ("gaussian-blur", 0.02, r"at scale 0\.02: sigma is")],
+)
+def test_a_scale_that_a_preset_does_not_bear_is_one_sentence(name: str, scale: float, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        preset(name, scale)

@@ -122,7 +122,9 @@ def _wide(within: str | None, narrow: "Degradation", scale: float | None) -> "De
     try:
         return TypeAdapter(AnyDegradation).validate_python(read_yaml(Path(within)))
     except ValidationError as error:
-        raise ConfigError(f"{within} is no degradation: {error.errors()[0]['msg']}.") from error
+        raise ConfigError(
+            f"{within} is no degradation: {error.errors()[0]['msg'].removeprefix('Value error, ')}."
+        ) from error
 
 
 def _search(

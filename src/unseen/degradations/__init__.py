@@ -68,7 +68,8 @@ def preset(name: str, scale: float = 1.0) -> Degradation:
     try:
         return kind.preset(name, scale=scale)
     except ValidationError as error:
-        raise ConfigError(f"The degradation '{name}' at scale {scale:g}: {error.errors()[0]['msg']}.") from error
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"The degradation '{name}' at scale {scale:g}: {said}.") from error
 
 
 @cache
