@@ -15,10 +15,10 @@ from unseen.balance import trials
 from unseen.balance.predict import Prediction
 from unseen.balance.record import Balance, Trial, read_balance
 from unseen.balance.search import _as_point, _params, params_of, search
-from unseen.balance.space import KEPT, ORDINARY, Params, Space, few_at_once, held_out
+from unseen.balance.space import KEPT, ORDINARY, Params, Space, held_out
 from unseen.balance.trials import Sitting, worth
 from unseen.cli.balance import _space, _wide, balance
-from unseen.degradations import Mixture, Rain, between, preset
+from unseen.degradations import Mixture, Rain, between, few_at_once, preset
 from unseen.errors import ConfigError, StudyError, TrainingError
 from unseen.experiment import Experiment
 from unseen.images import write_image
@@ -133,6 +133,22 @@ def test_a_sample_widens_in_so_many_factors_at_once(factors: int | None, parts: 
     assert both.weights[both.parts.index(inner)] == pytest.approx(0.75 if parts == 1 else 0.3)
     assert sum(both.weights) == pytest.approx(1)
     assert few_at_once(preset("gaussian25"), preset("noises"), factors) == (preset("noises"),)
+
+
+@pytest.mark.parametrize("until", [0.0, 0.3])
+@pytest.mark.parametrize("factors", [None, 3])
+def test_the_experiment_is_written_shortly_and_read_as_it_is(factors: int | None, until: float, tmp_path: Path) -> None:
+    params = Params(widening=0.8, factors=factors, whole=0.2, narrow=0.4, until=until, clean=0.1)
+    chosen = space().chosen(params)
+    searching.write_experiment(tmp_path / "short.yaml", chosen, "here", space().shortly(params))
+    written = yaml.safe_load((tmp_path / "short.yaml").read_text())
+    assert Experiment.model_validate(written) == chosen
+    assert written["degradation"]["from"] == {"preset": "medium", "scale": 0.5}
+    assert "parts" not in written["degradation"]
+    other = {**space().shortly(params), "widening": 0.7}  # not what was chosen
+    searching.write_experiment(tmp_path / "whole.yaml", chosen, "here", other)
+    written = yaml.safe_load((tmp_path / "whole.yaml").read_text())
+    assert Experiment.model_validate(written) == chosen and "parts" in written["degradation"]
 
 
 def test_the_judge_sees_no_image_that_trials_are_trained_on() -> None:

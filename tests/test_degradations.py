@@ -26,10 +26,12 @@ from unseen.degradations import (
     KernelBlur,
     Mixture,
     Rain,
+    between,
     families,
     mask_of,
     preset,
     preset_names,
+    shortly,
     unseen_by,
 )
 from unseen.degradations.rain import PRESETS, TESTS, TRAINING, RainParams, streaks
@@ -595,3 +597,33 @@ def test_values_that_make_no_rain_are_refused_with_their_name(wrong: dict[str, A
 def test_a_scale_that_a_preset_does_not_bear_is_one_sentence(name: str, scale: float, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         preset(name, scale)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"from": {"preset": "medium"}}, "to: Field required"),
+        ({"from": {"preset": "medium"}, "to": {"preset": "wide"}, "factor": 3}, "factor: Extra inputs"),
+        ({"from": {"preset": "medium"}, "to": {"preset": "wide"}, "widening": 2}, "widening: Input should be less"),
+    ],
+    ids=str,
+)
+def test_a_way_from_one_to_another_that_is_none_is_refused(raw: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        DEGRADATION.validate_python(raw)
+
+
+def test_a_way_from_one_to_another_is_what_is_mixed() -> None:
+    ends = {"from": {"preset": "medium", "scale": 0.5}, "to": {"preset": "wide", "scale": 0.5}}
+    narrow, wide = preset("medium", 0.5), preset("wide", 0.5)
+    assert DEGRADATION.validate_python(ends) == wide
+    assert DEGRADATION.validate_python({**ends, "widening": 0.5}) == between(narrow, wide, 0.5)
+    half = DEGRADATION.validate_python({**ends, "narrow": 0.5})
+    assert half == Mixture(parts=(narrow, wide), weights=(0.5, 0.5))
+    few = DEGRADATION.validate_python({**ends, "factors": 3, "whole": 0.25, "narrow": 0.2})
+    assert isinstance(few, Mixture) and few.parts[:2] == (narrow, wide)
+    assert few.weights is not None and sum(few.weights) == pytest.approx(1)
+    assert few.weights[:2] == pytest.approx((0.2, 0.2)) and len(few.parts) == 14
+    assert DEGRADATION.validate_json(few.model_dump_json()) == few
+    assert shortly(narrow) == {"preset": "medium", "scale": 0.5}
+    assert DEGRADATION.validate_python(shortly(few)) == few

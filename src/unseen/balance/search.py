@@ -183,7 +183,8 @@ class _Record:
             best, number = balance.best, len(balance.trials)
             origin = f"the best of {number} trials of unseen balance, {best.value:+.2f} dB over ordinary training there"
             chosen = self.space.chosen(params_of(best, self.space))
-            write_experiment(self.folder / "experiment.yaml", chosen, origin)
+            short = self.space.shortly(params_of(best, self.space))
+            write_experiment(self.folder / "experiment.yaml", chosen, origin, short)
         return balance
 
 
@@ -563,10 +564,17 @@ def params_of(trial: Trial, space: Space) -> Params:
     return _params(trial.params, space)
 
 
-def write_experiment(path: Path, experiment: Experiment, origin: str) -> None:
-    """The experiment as a file for `unseen train`, and where it comes from, in a comment."""
+def write_experiment(path: Path, experiment: Experiment, origin: str, short: Mapping[str, Any] | None = None) -> None:
+    """The experiment as a file for `unseen train`, and where it comes from, in a comment. `short`: its degradation as
+    it is easier to read; all of it is written out where that is not the same."""
     contents = {"content", "pairs_content", "start_content"}
     value = experiment.model_dump(mode="json", exclude_none=True, exclude=contents)
+    if short is not None:
+        brief = value | {"degradation": dict(short)}
+        if experiment.schedules is not None and experiment.schedules.degradation is not None:
+            ramp = value["schedules"]["degradation"] | {"start": dict(short["from"])}
+            brief["schedules"] = value["schedules"] | {"degradation": ramp}
+        value = brief if Experiment.model_validate(brief) == experiment else value
     head = f"# {origin[0].upper()}{origin[1:]}. Train it with: unseen train {path.name}\n"
     text = head + yaml.safe_dump(value, sort_keys=False, width=120, default_flow_style=None)
     replace_with(path, lambda temporary: temporary.write_text(text))

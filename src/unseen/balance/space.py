@@ -6,7 +6,6 @@ comes out then widens, just as far, towards all of `wide`.
 """
 
 import math
-from itertools import combinations
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +13,7 @@ from pydantic import Field, model_validator
 
 from unseen.backgrounds import BackgroundsConfig, at_most, available
 from unseen.balance.record import LIGHTEST
-from unseen.degradations import AnyDegradation, Degradation, Mixture, between
+from unseen.degradations import AnyDegradation, Degradation, Mixture, between, differing, shortly, widened
 from unseen.errors import ConfigError
 from unseen.evaluation.suites import Judge, Suite
 from unseen.experiment import Experiment
@@ -26,9 +25,6 @@ KEPT = 0.6
 GAP = 0.05
 """Share of what is held out that is left free beside what is trained on, so that the two do not touch."""
 
-
-PARTS = 12
-"""How many sets of factors that widen at once a trial meets at most."""
 
 SEVERAL, TOGETHER = 12, 3
 """Suites that lie beyond in several factors: how many suites, and in how many factors."""
@@ -135,7 +131,9 @@ class Space(Frozen):
     def kinds(self) -> dict[str, int]:
         """In how many factors each pseudo-unseen suite lies beyond; 0 where it is of another kind of degradation."""
         narrow, (_, suites) = self.experiment.degradation, held_out(self.experiment.degradation, self.wide)
-        return {suite.name: len(_wider(narrow, suite.degradation)) for suite in suites if suite.degradation is not None}
+        return {
+            suite.name: len(differing(narrow, suite.degradation)) for suite in suites if suite.degradation is not None
+        }
 
     def available(self) -> int:
         """How many backgrounds trials can choose from."""
@@ -155,7 +153,7 @@ class Space(Frozen):
     @property
     def wider(self) -> int:
         """In how many factors what trials may widen to differs from the narrow degradation: 1 where it is a mixture."""
-        return max(1, len(_wider(self.experiment.degradation, self.inner)))
+        return max(1, len(differing(self.experiment.degradation, self.inner)))
 
     @property
     def weights(self) -> tuple[float, ...] | None:
@@ -180,6 +178,13 @@ class Space(Frozen):
         """The experiment to train in the end: all images, and the whole of `wide`, widened as far."""
         return with_params(self.experiment, params, self.wide)
 
+    def shortly(self, params: Params) -> dict[str, Any]:
+        """The degradation of `chosen` as one would write it."""
+        ends = {"from": shortly(self.experiment.degradation), "to": shortly(self.wide)}
+        plain = {"widening": 1.0, "factors": None, "whole": 0.0, "narrow": 0.0}
+        dials = {dial: getattr(params, dial) for dial in plain}
+        return {"kind": "Mixture", **ends, **{dial: dials[dial] for dial in plain if dials[dial] != plain[dial]}}
+
     def _backgrounds(self, part: str) -> BackgroundsConfig:
         mine = self.experiment.backgrounds
         kept: dict[str, Any] = {"validation": self.validation, "part": part, "seed": mine.seed}
@@ -200,9 +205,7 @@ class Space(Frozen):
 def with_params(base: Experiment, params: Params, wide: Degradation) -> Experiment:
     """`base` with its complexity set to `params`."""
     narrow = base.degradation
-    met = between(narrow, wide, params.widening)
-    if met != narrow:
-        met = _mixed(narrow, few_at_once(narrow, met, params.factors), met, params)
+    met = widened(narrow, wide, params.widening, params.factors, params.whole, params.narrow)
     raw = base.model_dump()
     raw["degradation"] = met.model_dump()
     if params.weights is not None:
@@ -220,44 +223,6 @@ def with_params(base: Experiment, params: Params, wide: Degradation) -> Experime
         power = {"power": params.power} if params.power != 1 else {}
         raw["recipe"]["loss"] = {"kind": "Decoupled", "removal": params.removal, **power}
     return Experiment.model_validate(raw)
-
-
-def few_at_once(narrow: Degradation, wide: Degradation, factors: int | None) -> tuple[Degradation, ...]:
-    """`wide` in so many of its factors and `narrow` in the others: one for each set of factors, of `PARTS` sets at
-    most, in which each factor is about as often as any other. `wide` alone where these are all its factors (None).
-    """
-    wider = _wider(narrow, wide)
-    if factors is None or factors >= len(wider):
-        return (wide,)
-    sets = [set(each) for each in combinations(wider, factors)]
-    if len(sets) > PARTS:
-        shuffled = [sets[place] for place in np.random.default_rng(0).permutation(len(sets))]
-        sets, often = [], dict.fromkeys(wider, 0)
-        for _ in range(PARTS):
-            rarest = min(shuffled, key=lambda each: sum(often[factor] for factor in each))
-            shuffled.remove(rarest)
-            sets.append(rarest)
-            often = {factor: count + (factor in rarest) for factor, count in often.items()}
-    return tuple(_only(narrow, {factor: getattr(wide, factor) for factor in wider if factor in each}) for each in sets)
-
-
-def _wider(narrow: Degradation, wide: Degradation) -> list[str]:
-    """The factors in which two of a kind differ; none of two kinds."""
-    if type(narrow) is not type(wide):
-        return []
-    return [factor for factor in narrow.factors if getattr(narrow, factor) != getattr(wide, factor)]
-
-
-def _mixed(narrow: Degradation, parts: tuple[Degradation, ...], wide: Degradation, params: Params) -> Degradation:
-    """`narrow` in its share of the samples, `wide` as a whole in its share of the others, each part equally often."""
-    widened = 1 - params.narrow
-    whole = params.whole if parts != (wide,) else 0.0
-    shares = [(narrow, params.narrow), (wide, widened * whole)]
-    shares += [(part, widened * (1 - whole) / len(parts)) for part in parts]
-    met = [(part, share) for part, share in shares if share > 0]
-    if len(met) == 1:
-        return met[0][0]
-    return Mixture(parts=tuple(part for part, _ in met), weights=tuple(share for _, share in met))
 
 
 def held_out(narrow: Degradation, wide: Degradation) -> tuple[Degradation, tuple[Suite, ...]]:

@@ -4,9 +4,11 @@ Named ones of every kind: `preset`, and the lists of names, by family (the file 
 """
 
 from functools import cache
+from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ValidationError
+import numpy as np
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from unseen.degradations.base import MASK_THRESHOLD, Color, Degradation, essence, mask_of
 from unseen.degradations.blur import (
@@ -32,15 +34,26 @@ from unseen.degradations.noise import (
 )
 from unseen.degradations.rain import Rain
 from unseen.errors import ConfigError, not_known
-from unseen.ranges import Choice, Range, one_of
+from unseen.ranges import Choice, Frozen, Range, one_of
 
 ALL: tuple[type[Degradation], ...] = (Rain, *NOISES, *BLURS, Haze, Mixture)
+
+PARTS = 12
+"""How many sets of factors that widen at once are met at most (`few_at_once`)."""
 
 _HOMES: dict[str, type[Degradation]] = {name: kind for kind in ALL for name in kind.presets}
 
 
 def _with_kind(value: Any) -> Any:
-    """A preset tells its kind: `{preset: poisson}`."""
+    """A preset tells its kind: `{preset: poisson}`. What goes from one degradation to another is what `widened` makes
+    of it: `{from: {preset: medium}, to: {preset: wide}, factors: 3, narrow: 0.5}`."""
+    if isinstance(value, dict) and ("from" in value or "to" in value):
+        try:
+            return _Way.model_validate(value).made
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
     if isinstance(value, dict) and "kind" not in value and "preset" in value:
         return {"kind": _home(value["preset"]).__name__, **value}
     return value
@@ -51,6 +64,24 @@ if TYPE_CHECKING:
 else:
     AnyDegradation = Annotated[one_of(ALL), BeforeValidator(_with_kind)]
     Mixture.model_rebuild(_types_namespace={"AnyDegradation": AnyDegradation})
+
+
+class _Way(Frozen):
+    """What `widened` takes, as it is written."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    kind: Literal["Mixture"] = "Mixture"
+    start: AnyDegradation = Field(alias="from")
+    end: AnyDegradation = Field(alias="to")
+    widening: float = Field(default=1.0, gt=0, le=1)
+    factors: int | None = Field(default=None, ge=1)
+    whole: float = Field(default=0.0, ge=0, lt=1)
+    narrow: float = Field(default=0.0, ge=0, lt=1)
+
+    @property
+    def made(self) -> Degradation:
+        return widened(self.start, self.end, self.widening, self.factors, self.whole, self.narrow)
 
 
 def _home(name: Any) -> type[Degradation]:
@@ -131,6 +162,62 @@ def between(start: Degradation, end: Degradation, share: float) -> Degradation:
     return type(end).model_construct(**fields)
 
 
+def widened(
+    narrow: Degradation, wide: Degradation, widening: float = 1.0, factors: int | None = None, whole: float = 0.0,
+    left: float = 0.0,
+) -> Degradation:  # fmt: skip
+    """What has `widening` of the way from `narrow` to `wide` behind it (`between`), in so many `factors` at once (None:
+    in all): one of several sets of them for each image. `whole`: the share of the widened images that widen in all
+    factors all the same. `left`: the share of all images that meet `narrow`. A mixture, unless there is one part."""
+    met = between(narrow, wide, widening)
+    if met == narrow:
+        return narrow
+    parts = few_at_once(narrow, met, factors)
+    apart = 0.0 if parts == (met,) else whole
+    shares = [(narrow, left), (met, (1 - left) * apart)]
+    shares += [(part, (1 - left) * (1 - apart) / len(parts)) for part in parts]
+    shares = [(part, share) for part, share in shares if share > 0]
+    if len(shares) == 1:
+        return shares[0][0]
+    return Mixture(parts=tuple(part for part, _ in shares), weights=tuple(share for _, share in shares))
+
+
+def few_at_once(narrow: Degradation, wide: Degradation, factors: int | None) -> tuple[Degradation, ...]:
+    """`wide` in so many of its factors and `narrow` in the others: one for each set of factors, of `PARTS` sets at
+    most, in which each factor is about as often as any other. `wide` alone where these are all its factors (None).
+    """
+    wider = differing(narrow, wide)
+    if factors is None or factors >= len(wider):
+        return (wide,)
+    sets = [set(each) for each in combinations(wider, factors)]
+    if len(sets) > PARTS:
+        shuffled = [sets[place] for place in np.random.default_rng(0).permutation(len(sets))]
+        sets, often = [], dict.fromkeys(wider, 0)
+        for _ in range(PARTS):
+            rarest = min(shuffled, key=lambda each: sum(often[factor] for factor in each))
+            shuffled.remove(rarest)
+            sets.append(rarest)
+            often = {factor: count + (factor in rarest) for factor, count in often.items()}
+    changes = [{factor: getattr(wide, factor) for factor in wider if factor in each} for each in sets]
+    return tuple(narrow.model_copy(update={**change, "name": ""}) for change in changes)
+
+
+def differing(narrow: Degradation, wide: Degradation) -> list[str]:
+    """The factors in which two of a kind differ; none of two kinds."""
+    if type(narrow) is not type(wide):
+        return []
+    return [factor for factor in narrow.factors if getattr(narrow, factor) != getattr(wide, factor)]
+
+
+def shortly(degradation: Degradation) -> dict[str, Any]:
+    """It as one would write it: by its name, where it is a named one at a usual scale; else all of it."""
+    if degradation.name in _HOMES:
+        for scale in (1.0, 0.5, 0.25, 2.0):
+            if preset(degradation.name, scale) == degradation:
+                return {"preset": degradation.name} | ({} if scale == 1 else {"scale": scale})
+    return degradation.model_dump(mode="json", exclude_none=True)
+
+
 def swept(start: Degradation, end: Degradation) -> tuple[Degradation, ...]:
     """What `between` passes through on its way from one to the other, at most: of two plain ones of a kind, ranges that
     span those of both (twice, where they also differ in what is no range). Nothing of others, which are only mixed."""
@@ -180,11 +267,15 @@ __all__ = [
     "SaltAndPepper",
     "SpeckleNoise",
     "between",
+    "differing",
     "essence",
     "families",
+    "few_at_once",
     "mask_of",
     "preset",
     "preset_names",
+    "shortly",
     "swept",
     "unseen_by",
+    "widened",
 ]
