@@ -8,7 +8,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import unseen
 from small_priors import small_tae
+from unseen.app.offers import offer_models
 from unseen.backgrounds import BackgroundsConfig
 from unseen.checkpoints import load_checkpoint, save_network, start
 from unseen.cli import app
@@ -60,6 +62,19 @@ def test_a_prior_that_has_moved_is_found_where_it_is_said_to_be(trained: Path, t
     other = small_tae(tmp_path / "other", seed=8)
     with pytest.raises(ConfigError, match=r"was trained with [0-9a-f]{16}, which was at .*prior"):
         load_checkpoint(trained, priors=[str(other)])
+
+
+def test_in_python_and_in_the_app_a_prior_is_named_as_well(trained: Path, tmp_path: Path) -> None:
+    picture = np.full((16, 16, 3), 90, np.uint8)
+    plain, turned_down = (unseen.load(trained, dials=dials)(picture) for dials in (None, {"features": 0.0}))
+    assert not np.array_equal(plain, turned_down)
+    with pytest.raises(ConfigError, match="strength"):
+        unseen.load(trained, dials={"strength": 0.1})
+    (tmp_path / "prior").rename(tmp_path / "elsewhere")
+    moved = [str(tmp_path / "elsewhere")]
+    assert np.array_equal(unseen.load(trained, priors=moved)(picture), plain)
+    offered = offer_models([str(trained)], priors=moved)
+    assert next(iter(offered.values())).tiler.halo == 64
 
 
 def test_a_network_does_not_go_on_before_another_prior(trained: Path, tmp_path: Path) -> None:

@@ -29,19 +29,21 @@ class Offer:
 
 
 def offer_models(
-    sources: Sequence[str] = (), *, device: str = "cpu", precision: str = "auto", trust: bool = False
-) -> dict[str, Offer]:
+    sources: Sequence[str] = (), *, device: str = "cpu", precision: str = "auto", trust: bool = False,
+    priors: Sequence[str] = (),
+) -> dict[str, Offer]:  # fmt: skip
     """What is offered, by name: `sources` (whatever `unseen restore --model` takes), then the weights that come with
     the package, "rain" first of them. Each has restored something small, so that the first picture need not wait.
 
-    ConfigError where there is neither; else as `load` does where a model cannot be opened.
+    `priors`: where those of the models lie now, if they have moved. ConfigError where there is neither; else as `load`
+    does where a model cannot be opened.
     """
     known = shipped()
     wanted = [str(find_model(source)) for source in sources]
     wanted += [str(known[name]) for name in sorted(known, key=lambda name: (name != DEFAULT, name))]
     found: dict[str, Offer] = {}
     for path in dict.fromkeys(wanted or [str(find_model())]):
-        restorer = load(path, device, precision, trust=trust)
+        restorer = load(path, device, precision, trust=trust, priors=priors)
         model = restorer.model
         restorer(np.zeros((64, 64, 3), np.uint8))
         name = model.name

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unseen.cli.app import app, say
-from unseen.cli.opening import device_named
+from unseen.cli.opening import Priors, device_named
 
 
 @app.command("app")
@@ -31,6 +31,7 @@ def page(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or mixed, for networks of ours.")] = "auto",
     trust: Annotated[bool, typer.Option("--trust", help="Allow model files that execute code.")] = False,
+    prior: Priors = None,
 ) -> None:
     """Restore pictures on a page in the browser. It is on this machine alone, and reports nothing to anybody.
 
@@ -43,7 +44,7 @@ def page(
 
     chosen = device_named(device)
     with listening(host, port) as listener:
-        offered = offer_models(model or [], device=chosen, precision=precision, trust=trust)
+        offered = offer_models(model or [], device=chosen, precision=precision, trust=trust, priors=prior or ())
         if not is_local(listener):
             say("Everybody who reaches this machine can use the page: there is no password, and no encryption.")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by either, it deletes what was uploaded

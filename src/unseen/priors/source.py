@@ -97,7 +97,10 @@ def _read(kind: type[Source], source: str, content: str | None) -> Pretrained:
     except ConfigError as error:
         if not content:
             raise
-        raise ConfigError(f"{error} If that which this was made with has moved, say where to with --prior.") from error
+        raise ConfigError(
+            f"{error} If that which this was made with has moved, say where to with --prior (in Python: priors=[...]) "
+            "or in the configuration that names it."
+        ) from error
     if content and model.content != content:
         raise ConfigError(
             f"The {kind.what} in {source} is not the one that this was made with: its content is {model.content}, not "

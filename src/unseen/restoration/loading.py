@@ -1,5 +1,6 @@
 """A model for images as they come: tensors, NumPy arrays and PIL images, each back as what it was."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -10,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from unseen.errors import ConfigError
-from unseen.models import Model, always_restoring, open_model
+from unseen.models import Model, always_restoring, open_model, turned
 from unseen.restoration.tiles import Tiler, tiler_for
 from unseen.shipped import find_model
 
@@ -111,16 +112,20 @@ def load(
     *,
     trust: bool = False,
     always_restore: bool = False,
+    priors: Sequence[str] = (),
+    dials: Mapping[str, float] | None = None,
 ) -> ImageRestorer:
     """A model for images: of the weights that come with the package by name (None: "rain"), or whatever `open_model`
     opens.
 
     `precision` is that of our own networks: "fp32", "mixed" (bf16 convolutions) or "auto" (mixed where `device`
     multiplies bf16 in hardware). `trust` allows files that execute code. `always_restore`: also what the
-    model takes for clean, and would leave as it is ("rain-better" does that).
+    model takes for clean, and would leave as it is ("rain-better" does that). `priors`: where a checkpoint's priors lie
+    now, if they have moved. `dials`: what to turn, such as {"features": 0.5} (docs/priors.md).
     ConfigError and CheckpointError say in one sentence what is wrong with the call, or with the file.
     """
-    model = open_model(find_model(source), device=device, precision=precision, trust=trust)
+    model = open_model(find_model(source), device=device, precision=precision, trust=trust, priors=priors)
+    model = turned(model, dials) if dials else model
     if always_restore:
         model = always_restoring(model)
     return ImageRestorer(model, tiler_for(model.restore, model.device or device, model.config))
