@@ -1,8 +1,10 @@
-"""The tables of the docs about studies: a line for each setting, a column for each suite; Markdown on stdout.
+r"""The tables of the docs about studies: a line for each setting, a column for each suite; Markdown on stdout.
 
     .venv/bin/python scripts/suite_table.py noise-methods
     .venv/bin/python scripts/suite_table.py background-count --axis backgrounds.count --seen seen --quantity residual
     .venv/bin/python scripts/suite_table.py blur-longer --seen motion motion-across --against ordinary
+    .venv/bin/python scripts/suite_table.py range-count --seen small medium large --mixed steep long \
+        --against "medium, all"
     .venv/bin/python scripts/suite_table.py balance-first --seen medium --mixed steep steeper long --against ordinary
 
 The mean over the seeds that are finished of one quantity (`unseen.rows.QUANTITIES`), by default PSNR in RGB, dB. The
@@ -16,6 +18,7 @@ followed by half its interval.
 """
 
 import argparse
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -99,18 +102,21 @@ def _suites(record: StudyRecord, seen: list[str], mixed: list[str]) -> tuple[lis
 
 
 def _settings(record: StudyRecord, axis: str) -> dict[str, Found]:
-    """The finished cells of every value of the axis: by size where they are numbers (all of them is the number there
-    is), else in its order."""
+    """The finished cells of every value of the axis, and of every other axis but the seed: by size where they are
+    numbers (all of them is the number there is), else in its order."""
     settings: dict[str, Found] = {}
     numbers = record.axis_numbers.get(axis, {})
     values = record.axes[axis]
     if all(str(value) in numbers for value in values):
         values = sorted(values, key=lambda value: numbers[str(value)])
+    others = [other for other in record.axes if other not in (axis, "seed")]
     for value in values:
-        cells = [cell for cell in record.cells if cell.axes[axis] == value and cell.rows is not None]
-        found = {cell.axes.get("seed"): _last(cell.rows) for cell in cells if cell.rows is not None}
-        if found:
-            settings["all" if value is None else str(value)] = found
+        for rest in product(*(record.axes[other] for other in others)):
+            chosen = {axis: value, **dict(zip(others, rest, strict=True))}
+            cells = [cell for cell in record.cells if all(cell.axes[key] == each for key, each in chosen.items())]
+            found = {cell.axes.get("seed"): _last(cell.rows) for cell in cells if cell.rows is not None}
+            if found:
+                settings[", ".join("all" if each is None else str(each) for each in chosen.values())] = found
     return settings
 
 
