@@ -196,6 +196,9 @@ def test_what_is_no_prior_is_said(tmp_path: Path) -> None:
     for wrong in ("", '{"class": "Other"}', '{"class": "TAE", "encoder": ["conv 3"], "decoder": ["conv 8 3"]}'):
         with pytest.raises(ConfigError, match="architecture"):
             blank(wrong)
+    for key, value in {"layers_per_block": 2000, "block_out_channels": [64] * 40, "latent_channels": 10**9}.items():
+        with pytest.raises(ConfigError, match=f"{key} is .*the most that is built"):
+            blank(json.dumps({"class": "AutoencoderKL", key: value}))
     with pytest.raises(ValidationError):
         PriorConfig(source="")
 

@@ -64,9 +64,25 @@ def class_of(name: str, source: object) -> Any:
         raise missing_extra(source, EXTRA) from error
 
 
+LARGEST = {
+    "layers_per_block": 16, "block_out_channels": 4096, "latent_channels": 1024, "vq_embed_dim": 1024,
+    "num_vq_embeddings": 2**20, "norm_num_groups": 4096,
+}  # fmt: skip
+"""The largest settings of which an architecture is built."""
+
+LONGEST = 12
+"""How many levels it may have."""
+
+
 def blank(config: Mapping[str, Any]) -> Prior:
-    """A prior as `config` has it, with fresh weights."""
+    """A prior as `config` has it, with fresh weights. ValueError where it is larger than any that is known: it may come
+    with a checkpoint from elsewhere."""
     settings = {key: value for key, value in config.items() if key != "class"}
+    for key, most in LARGEST.items():
+        values = settings.get(key, 0)
+        several = values if isinstance(values, list | tuple) else [values]
+        if len(several) > LONGEST or any(isinstance(value, int | float) and value > most for value in several):
+            raise ValueError(f"{key} is {str(values)[:80]}, where {most} is the most that is built")
     return _wrapped(class_of(config["class"], config["class"]).from_config(settings), config)
 
 
