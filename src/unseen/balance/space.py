@@ -122,10 +122,10 @@ class Space(Frozen):
     def reach(self) -> float:
         """How much of what the chosen experiment may widen to trials may: of its ranges, or of a mixture's parts."""
         narrow, wide = self.experiment.degradation, self.wide
-        if type(narrow) is type(wide):
+        if not isinstance(wide, Mixture) or wide.mode != "one":
             return KEPT
-        parts = [part for part in wide.parts if part.outside(narrow)] if isinstance(wide, Mixture) else []
-        return ((len(parts) + 1) // 2) / len(parts) if parts else 1.0
+        parts = sum(bool(part.outside(narrow)) for part in wide.parts)
+        return ((parts + 1) // 2) / max(1, parts)
 
     @property
     def kinds(self) -> dict[str, int]:
