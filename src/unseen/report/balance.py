@@ -142,12 +142,20 @@ def panels(found: Balance) -> list[figures.Plot]:
     return plots
 
 
+BELOW = 1.5
+"""A trial that loses more than this times what the best one wins is drawn at the edge: the others are to be seen."""
+
+
 def _scatter(key: str, title: str, what: str, pairs: list[tuple[float, float, bool]], log: bool) -> figures.Plot:
+    floor = -BELOW * max([1.0, *(y for _, y, _ in pairs)])
+    lost = sum(y < floor for _, y, _ in pairs)
+
     def draw(axes: Axes) -> None:
         axes.axhline(0, color=figures.MUTED, linewidth=0.8, linestyle=":")
         for x, y, best in pairs:
             colour, size = (figures.SEEN, 9) if best else (figures.MUTED, 5)
-            axes.plot([x], [y], "D" if best else "o", color=colour, markersize=size, markeredgewidth=0, alpha=0.85)
+            marker = "D" if best else "o" if y >= floor else "v"
+            axes.plot([x], [max(y, floor)], marker, color=colour, markersize=size, markeredgewidth=0, alpha=0.85)
         if log:
             axes.set_xscale("log")
             values = sorted({x for x, *_ in pairs})
@@ -158,7 +166,8 @@ def _scatter(key: str, title: str, what: str, pairs: list[tuple[float, float, bo
         axes.set_xlabel(what)
 
     words = "; ".join(f"{x:.3g}: {y:+.2f} dB" for x, y, _ in sorted(pairs))
-    return figures.Plot(f"balance-{key}", title, f"Value over {what}. {words}.", draw, "dB over ordinary training")
+    note = "dB over ordinary training" + (f"; {lost} lower, at the edge" if lost else "")
+    return figures.Plot(f"balance-{key}", title, f"Value over {what}. {words}.", draw, note)
 
 
 def _lines(found: Balance) -> tuple[list[str], list[dict[str, Any]]]:

@@ -157,7 +157,10 @@ class Plot:
 
 def suite_pens(tables: Tables) -> dict[str, Pen]:
     """Seen thick, unseen thin, their mean bold in the colour of text."""
-    pens = {name: Pen(name, SEEN, 3.0) for name in tables.seen}
+    pens = {}
+    for place, name in enumerate(tables.seen):  # one is a plain line; several differ in dash and marker
+        turn = place % len(_DASHES)
+        pens[name] = Pen(name, SEEN, 3.0) if place == 0 else Pen(name, SEEN, 3.0, _DASHES[turn], _MARKERS[turn])
     for place, name in enumerate(tables.unseen):
         lap, turn = divmod(place, len(_UNSEEN))
         form = (turn + 3 * lap) % len(_UNSEEN)  # in another lap, a colour has another dash and marker
