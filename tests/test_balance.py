@@ -145,6 +145,8 @@ def test_the_experiment_is_written_shortly_and_read_as_it_is(factors: int | None
     assert Experiment.model_validate(written) == chosen
     assert written["degradation"]["from"] == {"preset": "medium", "scale": 0.5}
     assert "parts" not in written["degradation"]
+    narrow = space().shortly(ORDINARY)
+    assert narrow == {"preset": "medium", "scale": 0.5}
     other = {**space().shortly(params), "widening": 0.7}  # not what was chosen
     searching.write_experiment(tmp_path / "whole.yaml", chosen, "here", other)
     written = yaml.safe_load((tmp_path / "whole.yaml").read_text())

@@ -571,7 +571,7 @@ def write_experiment(path: Path, experiment: Experiment, origin: str, short: Map
     value = experiment.model_dump(mode="json", exclude_none=True, exclude=contents)
     if short is not None:
         brief = value | {"degradation": dict(short)}
-        if experiment.schedules is not None and experiment.schedules.degradation is not None:
+        if experiment.schedules is not None and experiment.schedules.degradation is not None and "from" in short:
             ramp = value["schedules"]["degradation"] | {"start": dict(short["from"])}
             brief["schedules"] = value["schedules"] | {"degradation": ramp}
         value = brief if Experiment.model_validate(brief) == experiment else value

@@ -180,6 +180,8 @@ class Space(Frozen):
 
     def shortly(self, params: Params) -> dict[str, Any]:
         """The degradation of `chosen` as one would write it."""
+        if params.widening == 0:
+            return shortly(self.experiment.degradation)
         ends = {"from": shortly(self.experiment.degradation), "to": shortly(self.wide)}
         plain = {"widening": 1.0, "factors": None, "whole": 0.0, "narrow": 0.0}
         dials = {dial: getattr(params, dial) for dial in plain}

@@ -74,7 +74,7 @@ class _Way(Frozen):
     kind: Literal["Mixture"] = "Mixture"
     start: AnyDegradation = Field(alias="from")
     end: AnyDegradation = Field(alias="to")
-    widening: float = Field(default=1.0, gt=0, le=1)
+    widening: float = Field(default=1.0, ge=0, le=1)
     factors: int | None = Field(default=None, ge=1)
     whole: float = Field(default=0.0, ge=0, lt=1)
     narrow: float = Field(default=0.0, ge=0, lt=1)
