@@ -8,7 +8,7 @@
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -38,13 +38,17 @@ class Sitting:
     runs: Path
     judge: str
     backgrounds: str
+    contents: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """The hash of backgrounds by their configuration: images are read for it once in a search."""
 
     @classmethod
     def of(cls, space: Space, runs: Path) -> "Sitting":
         judge = space.judge()
         images = Backgrounds(judge.images)
-        pool = Backgrounds(space.trial(ORDINARY).backgrounds).content_hash
-        return cls(space, runs, judge.id(images.content_hash, images.names), pool)
+        pool = space.trial(ORDINARY).backgrounds
+        content = Backgrounds(pool).content_hash
+        name = judge.id(images.content_hash, images.names)
+        return cls(space, runs, name, content, {pool.model_dump_json(): content})
 
     @property
     def suites(self) -> tuple[Suite, ...]:
@@ -54,7 +58,10 @@ class Sitting:
     def folder(self, params: Params) -> Path:
         """The run of a trial."""
         experiment = self.space.trial(params)
-        return self.runs / training.named(experiment, Backgrounds(experiment.backgrounds).content_hash).id
+        key = experiment.backgrounds.model_dump_json()
+        if key not in self.contents:
+            self.contents[key] = Backgrounds(experiment.backgrounds).content_hash
+        return self.runs / training.named(experiment, self.contents[key]).id
 
     def file(self, folder: Path, step: int) -> Path:
         return folder / f"balance-{self.judge}-{step}.json"
