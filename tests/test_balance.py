@@ -321,6 +321,19 @@ def test_a_search_broken_off_goes_on_with_what_was_broken_off(tmp_path: Path, pr
     assert len(set(points)) == 5
 
 
+def test_one_broken_off_is_valued_anew_and_goes_on(tmp_path: Path, pretended: Pretended) -> None:
+    def interrupted(params: Params) -> None:
+        if len(pretended.begun) == 3:
+            raise Interrupted("Stopped.")
+
+    pretended.act = interrupted
+    with pytest.raises(Interrupted):
+        search(space(), tmp_path / "search", tmp_path / "runs", trials=4)
+    found = search(space(allowed=3.0), tmp_path / "search", tmp_path / "runs", trials=4)
+    assert pretended.begun[3] == pretended.begun[2]
+    assert [trial.state for trial in found.trials] == ["complete"] * 4
+
+
 def test_a_search_that_goes_on_proposes_nothing_twice(tmp_path: Path, pretended: Pretended) -> None:
     search(space(), tmp_path / "search", tmp_path / "runs", trials=6)
     found = search(space(), tmp_path / "search", tmp_path / "runs", trials=9)

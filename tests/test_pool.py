@@ -241,6 +241,22 @@ def test_a_worker_is_told_its_threads_before_it_imports_torch(monkeypatch: pytes
     assert "MKL_NUM_THREADS" not in os.environ
 
 
+def interrupted(tell: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_worker_that_is_told_to_stop_twice_ends_without_a_traceback(tmp_path: Path) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    ours.send(Job("cell", tmp_path / "rows", tmp_path / "claim", 1, "cpu", interrupted))
+    ours.send(Job("cell", tmp_path / "rows", tmp_path / "claim", 1, "cpu", interrupted))
+    serving = threading.Thread(target=pool._serve, args=(theirs, Sharing()))  # pyright: ignore[reportPrivateUsage]
+    serving.start()
+    assert [ours.recv() for _ in range(2)] == [("stopped", "")] * 2
+    ours.close()
+    serving.join(5)
+    assert not serving.is_alive()
+
+
 def test_a_share_of_no_accelerator_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"0\.5 for two cells"):
         Sharing(0.0)

@@ -96,10 +96,9 @@ class _Record:
             if trial.state == self._states.RUNNING:
                 points.append(trial.params or trial.system_attrs.get("fixed_params"))
                 self._found.tell(trial.number, state=self._states.FAIL)
-        while self._found.get_trials(deepcopy=False, states=(self._states.WAITING,)):
-            trial = self._found.ask()
+        for trial in self._found.get_trials(deepcopy=False, states=(self._states.WAITING,)):
             points.append(trial.system_attrs.get("fixed_params"))
-            self._found.tell(trial, state=self._states.FAIL)
+            self._found.tell(self._found.ask(), state=self._states.FAIL)  # the one that has waited longest
         return [point for point in points if point]
 
     def propose(self, ordinary: bool) -> tuple[Any, Params]:

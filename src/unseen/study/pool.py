@@ -189,7 +189,10 @@ def _serve(connection: Connection, sharing: Sharing) -> None:
                 job = connection.recv()
             except EOFError:
                 return
-            outcome = perform(job, sharing, stop, tell, use=_use)
+            try:
+                outcome = perform(job, sharing, stop, tell, use=_use)
+            except KeyboardInterrupt:  # asked twice, by its group and by who gave the job
+                outcome = "stopped", ""
             with suppress(OSError):
                 connection.send(outcome)
 
