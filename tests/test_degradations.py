@@ -605,6 +605,16 @@ def test_a_scale_that_a_preset_does_not_bear_is_one_sentence(name: str, scale: f
         ({"from": {"preset": "medium"}}, "to: Field required"),
         ({"from": {"preset": "medium"}, "to": {"preset": "wide"}, "factor": 3}, "factor: Extra inputs"),
         ({"from": {"preset": "medium"}, "to": {"preset": "wide"}, "widening": 2}, "widening: Input should be less"),
+        (
+            {"from": {"preset": "medium"}, "to": {"preset": "gaussian25"}, "factors": 3},
+            "factors is for two degradations",
+        ),
+        ({"from": {"preset": "blurs"}, "to": {"preset": "noises"}, "whole": 0.5}, "whole is for two degradations"),
+        ({"kind": "Mixture", "scale": 0.5, "parts": [{"preset": "medium"}]}, "give each part its own"),
+        (
+            {"kind": "Mixture", "parts": [{"preset": "medium"}, {"preset": "large", "mask_threshold": 0.1}]},
+            r"differs from part to part \(0\.02, 0\.1\)",
+        ),
     ],
     ids=str,
 )
@@ -627,3 +637,45 @@ def test_a_way_from_one_to_another_is_what_is_mixed() -> None:
     assert DEGRADATION.validate_json(few.model_dump_json()) == few
     assert shortly(narrow) == {"preset": "medium", "scale": 0.5}
     assert DEGRADATION.validate_python(shortly(few)) == few
+
+
+def test_what_is_no_factor_widens_along_and_kernels_stay_where_they_lie(tmp_path: Path) -> None:
+    few = DEGRADATION.validate_python(
+        {"from": {"preset": "medium"}, "to": {"preset": "wide", "spread": 30, "airlight": 0.5}, "factors": 3}
+    )
+    assert isinstance(few, Mixture)
+    assert {(part.spread, part.airlight) for part in few.parts if isinstance(part, Rain)} == {
+        (30.0, Range(low=0.5, high=0.5))
+    }
+    for side in (3, 5):
+        write_image(tmp_path / str(side) / "0.png", np.full((side, side), 255, dtype=np.uint8))
+    one, other = ({"kind": "KernelBlur", "folder": str(tmp_path / side)} for side in ("3", "5"))
+    few = DEGRADATION.validate_python({"from": {**one, "noise": 0}, "to": {**other, "noise": 3}, "factors": 1})
+    assert isinstance(few, Mixture) and len(few.parts) == 2
+    for part in few.parts:
+        part.sample((8, 8), rngs(2))
+
+
+def test_a_mixture_has_the_threshold_of_its_parts() -> None:
+    ends = {"from": {"preset": "medium", "mask_threshold": 0.1}, "to": {"preset": "wide", "mask_threshold": 0.1}}
+    assert DEGRADATION.validate_python({**ends, "narrow": 0.5}).mask_threshold == 0.1
+    alike = Mixture(parts=(Rain(mask_threshold=0.1), Rain(mask_threshold=0.1, spread=3)))
+    assert alike.mask_threshold == 0.1 and DEGRADATION.validate_json(alike.model_dump_json()) == alike
+    start, end = Rain(mask_threshold=0.1), preset("gaussian25")
+    assert between(start, end, 0.5).mask_threshold == pytest.approx(0.06)
+
+
+def test_the_spread_of_directions_counts_both_ways() -> None:
+    narrow, spread = Rain(), Rain(direction=Range(low=-10, high=10), spread=60)
+    assert not spread.within(narrow) and Rain(direction=Range(low=-10, high=10), spread=20).within(narrow)
+
+
+def test_the_direction_of_several_layers_is_that_of_the_line() -> None:
+    flat = Rain(direction={"values": [-85, 85]}, layers={"low": 3, "high": 3})  # pyright: ignore[reportArgumentType]
+    assert (flat.sample((64, 64), rngs(30)).labels["direction"].abs() > 84.9).all()
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers() -> None:
+    assert DEGRADATION.validate_python({"kind": "CameraNoise", "shot": "1e-2"}) == DEGRADATION.validate_python(
+        {"kind": "CameraNoise", "shot": 0.01}
+    )

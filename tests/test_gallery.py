@@ -273,6 +273,11 @@ def test_names_are_escaped():
     assert not re.search(r"<(i|u|s|of)>", found.html())
 
 
+def test_names_that_are_no_text_are_written_all_the_same(tmp_path: Path):
+    found = made(("caf\udce9",))
+    assert found.write(tmp_path).is_file()
+
+
 def test_a_page_without_room_keeps_the_numbers_and_says_so():
     found = made(budget=10)
     assert found.without_pictures == 3

@@ -267,6 +267,13 @@ def test_the_verb_leaves_with_0_where_there_are_none(unseen: Any, folders: tuple
     assert not (train / "sheet.png").exists()
 
 
+def test_a_sheet_of_an_unknown_format_is_refused_before_anything_is_read(
+    unseen: Any, folders: tuple[Path, Path]
+) -> None:
+    code, out, err = unseen("leaks", folders[0], "--test", folders[1], "--sheet", "foo")
+    assert (code, out) == (2, "") and "unknown suffix" in err
+
+
 def test_the_verb_says_what_is_missing(unseen: Any, folders: tuple[Path, Path], tmp_path: Path) -> None:
     code, out, err = unseen("leaks", tmp_path / "nowhere", "--test", folders[1])
     assert (code, out) == (2, "")

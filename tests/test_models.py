@@ -26,7 +26,7 @@ from unseen.models import Foreign, Model, open_model, read_weights
 from unseen.networks import PReNetConfig, ResNetConfig, build
 from unseen.seeding import generator
 
-PRENET = PReNetConfig(width=4, blocks=1)
+PRENET = PReNetConfig(width=4, blocks=2)
 EXPERIMENT = Experiment(network=ResNetConfig(width=4, blocks=1), seed=3)
 
 

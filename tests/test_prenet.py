@@ -161,3 +161,14 @@ def test_published_weights_have_the_quality_that_was_published(shared_data: Path
     _, after, similarity = np.mean([scores(network, pairs, name) for name in names], axis=0)
     assert after == pytest.approx(37.285, abs=0.02)
     assert similarity == pytest.approx(0.9774, abs=0.0005)
+
+
+def test_one_block_is_another_network() -> None:
+    """PReNet_r has PReNet's names with one block, which it applies five times."""
+    assert PReNet.recognise(build(PReNetConfig(width=4, blocks=1), 0).state_dict()) is None
+
+
+def test_of_one_stage_every_weight_gets_its_gradient() -> None:
+    network = build(PReNetConfig(width=4, stages=1, blocks=1), 0).train()
+    network(images(8, 8)).mean().backward()
+    assert all(weight.grad is not None for weight in network.parameters())

@@ -16,9 +16,10 @@ from unseen.cli.app import app
 from unseen.cli.prior import _prior_experiment
 from unseen.errors import CheckpointError, ConfigError, TrainingError
 from unseen.images import write_image
-from unseen.prior_training import PriorExperiment, PriorRecipe, loop, train_prior
+from unseen.prior_training import VAE, PriorExperiment, PriorRecipe, loop, train_prior
 from unseen.prior_training.base import multiscale
 from unseen.prior_training.experiment import told_apart
+from unseen.prior_training.vae import autoencoder
 from unseen.prior_training.vqgan import MovingCodebook, adaptive_weight, hinge
 from unseen.priors import DenoiserConfig, PriorConfig, edm, open_denoiser, open_prior
 from unseen.priors.denoiser import Discrete
@@ -138,6 +139,16 @@ def test_a_diffusion_model_denoises_as_its_scheduler_in_diffusers_has_it(
     assert denoiser.sample(1, 8, generator(0, "test"), steps=2).shape == (1, 3, 8, 8)
     with pytest.raises(CheckpointError, match="expected a folder of diffusers with a UNet2DModel"):
         open_denoiser(DenoiserConfig(source=str(trained["vae"])))
+
+
+@torch.no_grad()
+def test_an_autoencoder_begins_as_one_that_images_pass_at_their_brightness(photos: torch.Tensor) -> None:
+    needs_diffusers()
+    model = autoencoder("AutoencoderKL", VAE(widths=(16, 32)), 0, {})
+    dark, bright = (model.encoder(images) for images in (photos / 4, photos))
+    assert (dark * 4 - bright).abs().mean() < 0.1 * bright.abs().mean()
+    dark, bright = (model.decoder(latents) for latents in (dark[:, :8], bright[:, :8]))
+    assert (dark * 4 - bright).abs().mean() < 0.1 * bright.abs().mean()
 
 
 def test_the_folder_tells_what_it_is(trained: dict[str, Path]) -> None:

@@ -11,9 +11,9 @@ from unseen.data import Pairs
 from unseen.degradations import preset
 from unseen.errors import ConfigError
 from unseen.experiment import Experiment
-from unseen.networks import ResNetConfig, build
+from unseen.networks import ResNetConfig, SwinIRConfig, build
 from unseen.ranges import Range
-from unseen.regularisation import Consistency, Regulariser
+from unseen.regularisation import Consistency, Regulariser, over_processes
 from unseen.seeding import generator
 from unseen.training import train
 
@@ -106,3 +106,28 @@ def test_training_with_all_of_it_goes_down_and_repeats_itself(tmp_path: Path) ->
     again = train(cut, tmp_path / "b")
     weights = [load_checkpoint(run.checkpoint).network.state_dict() for run in (whole, again)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_network_that_draws_itself_does_so_for_each_sample() -> None:
+    network = build(SwinIRConfig(width=8, depths=(2,), heads=(2,), window=4, attention_mask=0.5), 0).train()
+    images = torch.rand(4, 3, 8, 8, generator=generator(0, "test"))
+    regulariser = Regulariser(network, None, None, 3)
+    with torch.inference_mode():
+        with regulariser.drawing(range(4)):
+            together = network(images)
+        with regulariser.drawing(range(2, 4)):
+            assert torch.allclose(network(images[2:]), together[2:], atol=1e-6)
+        with regulariser.drawing([5, 5]):
+            twins = network(images[:1].expand(2, -1, -1, -1))
+        assert torch.allclose(twins[0], twins[1], atol=1e-6)
+        with regulariser.drawing([6]):
+            assert not torch.allclose(network(images[:1])[0], twins[0], atol=1e-6)
+
+
+def test_the_unit_of_features_is_that_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(
+        torch.distributed, "all_reduce", lambda total: total.mul_(4)
+    )  # the other has three times as much
+    assert over_processes(torch.tensor(1.5)).item() == 3

@@ -27,7 +27,7 @@ from unseen import cli
 from unseen.checkpoints import save_network
 from unseen.errors import CheckpointError, ConfigError, DataError, ImageError
 from unseen.experiment import Experiment
-from unseen.images import read_image
+from unseen.images import read_image, write_image
 from unseen.networks import (
     GuidedConfig,
     NAFNetConfig,
@@ -870,3 +870,109 @@ def test_guided_networks_are_restored_in_tiles_that_are_mostly_used() -> None:
         tiler = tiler_for(half, "cpu", known)
         seen = sum(part.seen.stop - part.seen.start for part in tiler._parts(1024)) / 1024
         assert tiler.tile >= 128 and seen < 3
+
+
+def test_what_follows_the_end_of_a_png_is_no_part_of_it(tmp_path: Path) -> None:
+    Image.fromarray(noise(4, 4, 3)).save(tmp_path / "a.png")
+    with (tmp_path / "a.png").open("ab") as file:
+        file.write(b"\0\0\0\0\x1b[2J" + b"\0\0\0\x01tEXtx\0\0\0\0")
+    picture = read_picture(tmp_path / "a.png")
+    assert (picture.notes, picture.own) == ([], [])
+
+
+@pytest.mark.parametrize(("depth", "key"), [(1, 1), (2, 2), (4, 15)])
+def test_a_transparent_grey_of_few_bits_becomes_alpha(tmp_path: Path, depth: int, key: int) -> None:
+    rows = bytes([0b11000110]) if depth == 2 else bytes([0xF7]) if depth == 4 else bytes([0b01000000])
+    header = struct.pack(">IIBBBBB", 2, 1, depth, 0, 0, 0, 0)
+    body = [
+        (b"IHDR", header),
+        (b"tRNS", struct.pack(">H", key)),
+        (b"IDAT", zlib.compress(b"\0" + rows)),
+        (b"IEND", b""),
+    ]
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in body
+    ]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    alpha = read_picture(tmp_path / "a.png").alpha
+    values = [(rows[0] >> (8 - depth * (place + 1))) & (2**depth - 1) for place in range(2)]
+    assert alpha is not None and alpha.tolist() == [[0 if value == key else 255 for value in values]]
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".bmp", ".ppm", ".webp", ".tif", ".png"])
+def test_a_disk_that_takes_a_part_leaves_no_part(tmp_path: Path, ending: str) -> None:
+    """A file may grow to 4 kB: the rest of a write is not taken."""
+    resource = pytest.importorskip("resource")
+    import signal
+
+    write_image(tmp_path / f"a{ending}", noise(90, 90, 3))
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        (result,) = restore_files([Job(tmp_path / f"a{ending}", tmp_path / "out" / f"a{ending}")], Tiler(half))
+        with pytest.raises(ImageError):
+            write_image(tmp_path / f"b{ending}", noise(90, 90, 3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert result.status == "failed"
+    assert not list((tmp_path / "out").glob("*")) and not (tmp_path / f"b{ending}").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path: Path) -> None:
+    make(tmp_path / "a.png", tmp_path / "c.avi", tmp_path / "locked" / "b.png")
+    (tmp_path / "locked").chmod(0)
+    try:
+        with pytest.raises(DataError, match="Cannot list"):
+            find_jobs([str(tmp_path)], tmp_path / "out")
+    finally:
+        (tmp_path / "locked").chmod(0o755)
+
+
+def test_a_restorer_may_use_gradients(tmp_path: Path) -> None:
+    def descending(images: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            guess = images.clone().requires_grad_()
+            (step,) = torch.autograd.grad(guess.square().sum(), guess)
+        return (guess - step / 4).detach()
+
+    make(tmp_path / "a.png")
+    (result,) = restore_files([Job(tmp_path / "a.png", tmp_path / "b.png")], Tiler(descending))
+    assert result.status == "restored"
+
+
+def test_a_grey_video_keeps_its_contrast(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'unseen[video]'")
+    ramp = np.tile(np.arange(0, 256, 32, dtype=np.uint8).repeat(8), (32, 1))
+    with av.open(str(tmp_path / "grey.mkv"), "w") as writer:
+        video = writer.add_stream("ffv1", rate=5)
+        video.width, video.height, video.pix_fmt = 64, 32, "gray"
+        writer.metadata["title"] = "x"
+        for _ in range(3):
+            writer.mux(video.encode(av.VideoFrame.from_ndarray(ramp, format="gray")))
+        writer.mux(video.encode(None))
+    restore_video(tmp_path / "grey.mkv", tmp_path / "b.mkv", Tiler(lambda images: images))
+    assert np.abs(frames_of(tmp_path / "b.mkv")[0][0][..., 0].astype(int) - ramp).max() <= 2
+
+
+def test_metadata_of_another_alphabet_and_chapters_go_along(clip: Path, tmp_path: Path) -> None:
+    import av
+
+    with av.open(str(clip)) as reader, av.open(str(tmp_path / "a.mkv"), "w") as writer:
+        if not hasattr(writer, "set_chapters"):
+            pytest.skip("this PyAV writes no chapters")
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        writer.metadata["title"] = "CafeXX"
+        chapter = {"id": 1, "start": 0, "end": 500, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}
+        writer.set_chapters([chapter])  # pyright: ignore[reportArgumentType]
+        for packet in reader.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copy
+                writer.mux(packet)
+    content = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(content.replace(b"CafeXX", b"Caf\xe9XX"))
+    restore_video(tmp_path / "a.mkv", tmp_path / "b.mkv", Tiler(lambda images: images))
+    with av.open(str(tmp_path / "b.mkv")) as reader:
+        assert [chapter["end"] * chapter["time_base"] for chapter in reader.chapters()] == [0.5]

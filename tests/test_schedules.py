@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from unseen.backgrounds import Backgrounds, BackgroundsConfig, Dials
 from unseen.data import Pairs
 from unseen.degradations import GaussianNoise, Mixture, Rain, between, preset
 from unseen.experiment import Experiment
+from unseen.images import write_image
 from unseen.ranges import Choice, Range
 from unseen.schedules import Ramp, Schedules
 from unseen.seeding import generator
@@ -172,3 +174,21 @@ def test_what_is_of_synthetic_samples_is_refused_where_there_are_none(changes: d
     with pytest.raises(ValidationError, match=r"with pairs\.share 1 there are none"):
         Experiment.model_validate({"pairs": pairs, **changes})
     assert Experiment.model_validate({"pairs": {**pairs, "share": 0.5}, **changes}).pairs is not None
+
+
+def test_unequal_shares_of_scheduled_counts_leave_every_image_equally_likely(tmp_path: Path) -> None:
+    for number in range(12):
+        folder = tmp_path / ("many" if number < 9 else "few")
+        write_image(folder / f"{number}.png", np.full((20, 20), 20 * number, dtype=np.uint8))
+    raw = {"parts": [{"source": str(tmp_path / "many")}, {"source": str(tmp_path / "few")}]}
+    whole = Backgrounds(BackgroundsConfig.model_validate({**raw, "count": 11}))
+    few = Backgrounds(BackgroundsConfig.model_validate({**raw, "count": 4}))
+    rngs = [[generator(0, "test", index) for index in range(20)] for _ in range(2)]
+    assert torch.equal(whole.patches(rngs[0], 16, Dials(count=4)), few.patches(rngs[1], 16))
+
+
+def test_a_count_is_not_scheduled_where_every_part_has_its_own() -> None:
+    parts = {"parts": [{**LEAVES, "count": 8}, {**LEAVES, "seed": 5, "count": 8}]}
+    with pytest.raises(ValidationError, match="all have one"):
+        experiment(backgrounds=parts, schedules={"count": {"start": 2}})
+    assert experiment(schedules={"clean": "5e-1"}).schedules is not None

@@ -314,7 +314,9 @@ class Backgrounds:
 
     def _homes(self, dials: Dials) -> tuple[list["Backgrounds"], list[float]]:
         """The parts of a mixture, and where in [0, 1) the share of each but the last ends."""
-        weights = dials.weights or self.config.weights or [len(part) for part in self._parts]
+        weights = dials.weights or self.config.weights
+        if not weights:  # every image is equally likely
+            weights = [len(part) for part in self._parts] if dials.count is None else self._shares(dials.count)
         if len(weights) != len(self._parts):
             raise ConfigError(
                 f"There are {len(weights)} scheduled weights for {len(self._parts)} parts of backgrounds."

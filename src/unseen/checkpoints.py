@@ -140,7 +140,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu", priors
 def _header(metadata: dict[str, str] | None) -> dict[str, Any]:
     try:
         header = json.loads((metadata or {}).get("unseen", "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return header if isinstance(header, dict) else {}
 

@@ -143,6 +143,10 @@ class Experiment(Frozen):
             raise ValueError("schedules.weights needs backgrounds.parts and backgrounds.weights, where they end")
         if weights is not None and parts is not None and len(weights.start) != len(parts):
             raise ValueError(f"schedules.weights starts with {len(weights.start)} weights for {len(parts)} backgrounds")
+        if self.schedules.count is not None and parts and all(part.count for part in parts):
+            raise ValueError(
+                "schedules.count takes from the parts of backgrounds that have no count of their own, and all have one"
+            )
         if parts is not None and (self.schedules.smooth or self.schedules.shrink):
             raise ValueError(
                 "schedules.smooth and schedules.shrink are for one source: a mixture's parts have their own"

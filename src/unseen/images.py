@@ -4,6 +4,7 @@ Arrays here are uint8, (h, w, 3), RGB, sRGB-encoded; everywhere else images are 
 """
 
 import hashlib
+import io
 import os
 import stat
 import threading
@@ -47,6 +48,8 @@ _WRITE: dict[str, tuple[str, dict[str, Any]]] = {  # Any: options differ in type
     ".tiff": ("TIFF", {}),
     ".ppm": ("PPM", {}),
 }
+WRITTEN = tuple(_WRITE)
+"""Lower-case suffixes that `write_image` knows."""
 _ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _DEEP = 65535  # the largest 16-bit value
 _opening = threading.Lock()
@@ -149,10 +152,11 @@ def write_image(path: str | Path, image: NDArray[Any]) -> None:
     if path.suffix.lower() not in _WRITE:
         raise ImageError(f"Cannot write {path}: unknown suffix '{path.suffix}'. Use one of {', '.join(_WRITE)}.")
     file_format, options = _WRITE[path.suffix.lower()]
-    picture = Image.fromarray(_as_bytes(image, path))
+    picture, coded = Image.fromarray(_as_bytes(image, path)), io.BytesIO()
     try:
+        picture.save(coded, file_format, **options)  # to memory: Pillow passes over a disk that is full
         with whole(path) as temporary, temporary.open("xb") as file:
-            picture.save(file, file_format, **options)
+            file.write(coded.getbuffer())
     except OSError as error:
         raise ImageError(f"Cannot write {path}: {cause_of(error)}") from error
     except ValueError as error:

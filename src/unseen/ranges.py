@@ -78,7 +78,18 @@ class Choice(Frozen):
         return ", ".join(f"{value:g}" for value in self.values)
 
 
+def number_in(value: Any) -> Any:
+    """The number in a text, such as YAML makes of 1e-2; anything else as it is."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
 def _number_as_range(value: Any) -> Any:
+    value = number_in(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return {"low": value, "high": value}
     return value

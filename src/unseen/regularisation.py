@@ -11,11 +11,11 @@ from typing import Any, Self
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from unseen.errors import ConfigError
 from unseen.ranges import Choice, Frozen, Range
-from unseen.seeding import generator, seeded
+from unseen.seeding import generator, of_samples
 from unseen.types import Images
 
 
@@ -43,9 +43,18 @@ class Consistency(Frozen):
         if self.features > 0:
             assert features is not None
             mine, theirs = features
-            unit = torch.cat(features).detach().abs().mean().clamp(min=1e-6)
+            unit = over_processes(torch.cat(features).detach().abs().mean()).clamp(min=1e-6)
             total = total + self.features * (mine - theirs).abs().mean() / unit
         return total
+
+
+def over_processes(mean: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The mean over all processes that train together, of equal shares of a batch: that of the whole batch."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return mean
+    total = mean.clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
 
 
 class Regulariser:
@@ -76,7 +85,7 @@ class Regulariser:
         self._keep = keep_features
         self.features: Tensor | None = None
         """What entered the last layer in the last pass, where it was asked for."""
-        self._random = bool(getattr(network, "random", False))  # draws from torch's global state while it trains
+        self._random = bool(getattr(network, "random", False))  # draws itself while it trains
 
     @contextmanager
     def drawing(self, indices: Sequence[int]) -> Iterator[None]:
@@ -88,7 +97,7 @@ class Regulariser:
             if self._last is not None:
                 hooks.enter_context(self._last.register_forward_pre_hook(self._drop))
             if self._random:
-                hooks.enter_context(seeded(self.seed, "network", indices[0]))
+                hooks.enter_context(of_samples([generator(self.seed, "network", index) for index in indices]))
             yield
 
     def _mask(self, layer: nn.Module, inputs: Any, features: Float[Tensor, "b f h w"]) -> Float[Tensor, "b f h w"]:

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from unseen.backgrounds import Dials
 from unseen.degradations import AnyDegradation, Degradation, between
-from unseen.ranges import Frozen
+from unseen.ranges import Frozen, number_in
 
 Shape = Literal["linear", "cosine", "geometric"]
 
@@ -68,6 +68,7 @@ class DegradationRamp(Ramp):
 
 
 def _number_as_start(value: Any) -> Any:
+    value = number_in(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return {"start": value}
     return value

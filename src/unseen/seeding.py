@@ -5,7 +5,7 @@ resumption. Two addresses share nothing; the same address gives the same numbers
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -16,6 +16,8 @@ _CELL = 64
 """Pixels a side that share an address in `noise_field`."""
 
 _ORIGIN: ContextVar[tuple[int, int]] = ContextVar("origin", default=(0, 0))
+
+_SAMPLES: ContextVar[Sequence[torch.Generator] | None] = ContextVar("samples", default=None)
 
 
 def seed_of(seed: int, *address: str | int) -> int:
@@ -35,6 +37,25 @@ def seeded(seed: int, *address: str | int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed_of(seed, *address))
         yield
+
+
+@contextmanager
+def of_samples(rngs: Sequence[torch.Generator]) -> Iterator[None]:
+    """What a network draws while it trains (`drawn`) comes from one generator for each sample of its batch."""
+    token = _SAMPLES.set(rngs)
+    try:
+        yield
+    finally:
+        _SAMPLES.reset(token)
+
+
+def drawn(count: int, *shape: int) -> Tensor:
+    """Uniform numbers in [0, 1), (count, *shape), on the CPU: each sample's from its own generator (`of_samples`), so
+    that they do not depend on its neighbours; outside of that from torch's global state."""
+    rngs = _SAMPLES.get()
+    if rngs is None:
+        return torch.rand(count, *shape)
+    return torch.stack([torch.rand(shape, generator=rng) for rng in rngs])
 
 
 @contextmanager

@@ -43,8 +43,11 @@ def leaks(
 
     Example: `unseen leaks photos/ runs/0123456789ab --test pairs/rain100l --sheet leaks.png`
     """
+    from unseen.images import WRITTEN
     from unseen.leaks import THRESHOLD, find_leaks
 
+    if sheet is not None and sheet.suffix.lower() not in WRITTEN:
+        raise ConfigError(f"--sheet {sheet}: unknown suffix '{sheet.suffix}'. Use one of {', '.join(WRITTEN)}.")
     with progress_bar(json_) as draw:
         sides = opened(train, "train", draw), opened(test, "test", draw)
         for side in sides:

@@ -5,10 +5,10 @@ Named ones of every kind: `preset`, and the lists of names, by family (the file 
 
 from functools import cache
 from itertools import combinations
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from unseen.degradations.base import MASK_THRESHOLD, Color, Degradation, essence, mask_of
 from unseen.degradations.blur import (
@@ -79,6 +79,16 @@ class _Way(Frozen):
     whole: float = Field(default=0.0, ge=0, lt=1)
     narrow: float = Field(default=0.0, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _of_factors(self) -> Self:
+        given = "factors" if self.factors is not None else "whole" if self.whole else None
+        if given and not differing(self.start, self.end):
+            raise ValueError(
+                f"{given} is for two degradations of one kind that differ in some of its factors, and these do not: "
+                "leave it out"
+            )
+        return self
+
     @property
     def made(self) -> Degradation:
         return widened(self.start, self.end, self.widening, self.factors, self.whole, self.narrow)
@@ -148,7 +158,8 @@ def between(start: Degradation, end: Degradation, share: float) -> Degradation:
     if share >= 1:
         return end
     if type(start) is not type(end) or isinstance(start, Mixture):
-        return Mixture(parts=(start, end), weights=(1 - share, share))
+        threshold = start.mask_threshold + share * (end.mask_threshold - start.mask_threshold)
+        return Mixture(parts=(start, end), weights=(1 - share, share), mask_threshold=threshold)
     fields = {}
     for name in type(end).model_fields:
         one, other = getattr(start, name), getattr(end, name)
@@ -179,7 +190,8 @@ def widened(
     shares = [(part, share) for part, share in shares if share > 0]
     if len(shares) == 1:
         return shares[0][0]
-    return Mixture(parts=tuple(part for part, _ in shares), weights=tuple(share for _, share in shares))
+    parts, weights = zip(*shares, strict=True)
+    return Mixture(parts=parts, weights=weights, mask_threshold=met.mask_threshold)
 
 
 def few_at_once(narrow: Degradation, wide: Degradation, factors: int | None) -> tuple[Degradation, ...]:
@@ -198,8 +210,11 @@ def few_at_once(narrow: Degradation, wide: Degradation, factors: int | None) -> 
             shuffled.remove(rarest)
             sets.append(rarest)
             often = {factor: count + (factor in rarest) for factor, count in often.items()}
-    changes = [{factor: getattr(wide, factor) for factor in wider if factor in each} for each in sets]
-    return tuple(narrow.model_copy(update={**change, "name": ""}) for change in changes)
+    kept = [{factor: getattr(narrow, factor) for factor in wider if factor not in each} for each in sets]
+    for each in kept:
+        if isinstance(narrow, KernelBlur) and "content" in each:  # the kernels lie where they did
+            each["folder"] = narrow.folder
+    return tuple(wide.model_copy(update={**each, "name": ""}) for each in kept)
 
 
 def differing(narrow: Degradation, wide: Degradation) -> list[str]:

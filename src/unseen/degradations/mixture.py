@@ -36,6 +36,8 @@ class Mixture(Degradation):
     generator of its own for every image, so that a change to one part leaves the draws of the others as they were.
     Labels: of "one" the number of the part, from 0; of a sequence those of its parts, after their number: `0.sigma`.
 
+    `mask_threshold` is that of its parts, unless it is given; parts of several need one that is.
+
     It is outside of what was trained on, or that outside of it, as `Degradation.outside` says: one of several only
     where each of them is; a sequence where one of its parts is.
     """
@@ -82,8 +84,22 @@ class Mixture(Degradation):
             raise ValueError(f"a weight is {min(self.weights):g}; all must be above 0: leave out what never comes")
         return self
 
+    @model_validator(mode="after")
+    def _one_threshold(self) -> Self:
+        if "mask_threshold" not in self.model_fields_set:
+            thresholds = {part.mask_threshold for part in self.parts}
+            if len(thresholds) > 1:
+                seen = ", ".join(f"{threshold:g}" for threshold in sorted(thresholds))
+                raise ValueError(f"mask_threshold differs from part to part ({seen}): give the mixture its own")
+            object.__setattr__(self, "mask_threshold", thresholds.pop())  # frozen for everybody else
+        return self
+
     @classmethod
     def _scaled(cls, fields: dict[str, Any], scale: float, given: dict[str, Any]) -> dict[str, Any]:
+        if scale != 1 and "parts" not in fields:
+            raise ValueError(
+                "scale multiplies the sizes of a mixture's preset, and none is given: give each part its own"
+            )
         if "parts" in fields:
             fields = {**fields, "parts": [{**part, "scale": scale * part.get("scale", 1)} for part in fields["parts"]]}
         return {**fields, **given}

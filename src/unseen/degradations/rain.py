@@ -51,7 +51,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "layers": Range(low=1, high=3), "variation": Range(low=0, high=0.15), "veil": Range(low=0, high=0.2),
         "defocus": Range(low=0, high=1),
     },
-    # Test rains: at scale 0.5 the ones that METHOD.md measured.
+    # Test rains.
     "steep": {"direction": Range(low=40, high=65), "length": Range(low=24, high=36), "width": Range(low=4, high=4)},
     "steeper": {"direction": Range(low=75, high=90), "length": Range(low=24, high=36), "width": Range(low=4, high=4)},
     "thick": {"width": Range(low=10, high=10), "quantity": Range(low=4, high=8)},
@@ -149,7 +149,14 @@ class Rain(Degradation):
             return Degradation.apart(self._spread_out(), other._spread_out())
         return super().apart(other)
 
+    def _fits_in(self, other: Degradation) -> bool:
+        if isinstance(other, Rain):
+            return Degradation._fits_in(self._spread_out(), other._spread_out())
+        return False
+
     def _spread_out(self) -> Self:
+        if not self.spread:
+            return self
         around = Range(low=self.direction.low - self.spread, high=self.direction.high + self.spread)
         return self.model_copy(update={"direction": around})
 
@@ -215,9 +222,12 @@ class Rain(Degradation):
         length, breadth = self.length.map(per_streak[:, 2]), self.width.map(per_streak[:, 3])
         depth = self.variation.map(per_streak[:, 6])
 
-        means = torch.zeros(n, 4)
-        means.index_add_(0, image, torch.stack((direction[layer], length, breadth, torch.ones_like(length)), 1))
-        means = means / means[:, 3:].clamp(min=1)
+        means = torch.zeros(n, 6)
+        turned = torch.deg2rad(direction[layer] * 2)  # a direction is the same half a turn on
+        of_streaks = (direction[layer], length, breadth, turned.cos(), turned.sin(), torch.ones_like(length))
+        means.index_add_(0, image, torch.stack(of_streaks, 1))
+        means = means / means[:, 5:].clamp(min=1)
+        around = torch.rad2deg(torch.atan2(means[:, 4], means[:, 3])) / 2
 
         return RainParams(
             image=image,
@@ -235,7 +245,7 @@ class Rain(Degradation):
             saturation=self.saturation.map(drawn[:, 5]),
             labels={
                 "quantity": torch.zeros(n).index_add_(0, owner, quantity),
-                "direction": means[:, 0],
+                "direction": torch.where(layers > 1, around, means[:, 0]),
                 "length": means[:, 1],
                 "width": means[:, 2],
             },

@@ -78,7 +78,7 @@ def evaluate(
             for names, batch in suite.batches(images, crop, limit, seed):
                 again = _again(suite, names, batch, seed, draws)
                 for who, when, restore in judged:
-                    with torch.inference_mode():
+                    with torch.no_grad():  # a restorer may switch gradients on, as inference_mode forbids
                         outcome = suite.scored(Outcome(batch, _restored(restore, suite.name, names, batch.degraded)))
                         values = atoms(outcome, ssim, bands=suite.bands and ssim)
                         if again and not isinstance(restore, RestoredFolder):
@@ -128,7 +128,7 @@ def show(
             if not wanted.get(suite.name):
                 continue
             for names, batch in suite.batches(images, crop, limit, seed, only=set(wanted[suite.name])):
-                with torch.inference_mode():
+                with torch.no_grad():
                     restored = _restored(ready, suite.name, names, batch.degraded)
                 for index, name in enumerate(names):
                     yield Shown(

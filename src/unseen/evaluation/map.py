@@ -82,7 +82,7 @@ def generalization_map(
             rngs = [generator(seed, "map", image) for image in names]
             batch = point.render(clean, point.sample((clean.shape[2], clean.shape[3]), rngs))
             for who, when, restore in judged:
-                with torch.inference_mode():
+                with torch.no_grad():  # a restorer may switch gradients on, as inference_mode forbids
                     values = atoms(Outcome(batch, apply(restore, batch.degraded)), ssim_too=False)
                 parts.append(
                     rows_of({key: value.numpy() for key, value in values.items()}, who, when, cell.suite, names)

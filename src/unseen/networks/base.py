@@ -7,7 +7,7 @@ A network is a module from degraded to restored images of the same size, with
 - `multiple`: the pixels to a multiple of which it grows images itself;
 - `first` and `last`: the names of the module after which its features begin, and of the one that makes its output.
   What is done to features from outside (masks, dropout) is hooked in there;
-- `random`, where it draws from torch's global state of randomness while it trains: whether it does so;
+- `random`, where it draws while it trains, by `unseen.seeding.drawn`: whether it does so;
 - `dials`, where there are any: the names of those of its properties that are weights to turn after training;
 - `frozen(device)`, where it works with parts that it does not hold (a prior's): these, by name;
 - `grow(smaller)`, where it can go on from a smaller network of its kind: takes up its weights so as to do at first what

@@ -6,12 +6,12 @@ but in the denoised image, so that Heun's deterministic steps remain. Checkpoint
 diffusion model.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from unseen.errors import ConfigError
@@ -38,6 +38,14 @@ class RefinedConfig(NetworkConfig):
     steps: int = Field(default=4, ge=1, le=1000)
     masked: bool = True
     threshold: float = Field(default=0.02, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _abstains_itself(self) -> Self:
+        if self.network.abstain is not None:
+            raise ValueError(
+                "abstain stands on the network inside of Refined, where nothing reads it: put it beside kind"
+            )
+        return self
 
     def build(self) -> "Refined":
         return Refined(self)

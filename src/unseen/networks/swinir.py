@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unseen.networks.base import NetworkConfig, count_under
 from unseen.networks.padding import pad_to_multiple
-from unseen.seeding import generator
+from unseen.seeding import drawn, generator
 from unseen.types import Images
 
 MEAN = (0.4488, 0.4371, 0.4040)
@@ -130,7 +130,7 @@ class SwinIR(nn.Module):
 
     @property
     def random(self) -> bool:
-        """Whether it draws from torch's global state while it trains."""
+        """Whether it draws while it trains (`unseen.seeding.drawn`)."""
         return self.config.attention_mask > 0
 
     def forward(self, degraded: Images) -> Images:
@@ -177,7 +177,7 @@ class _Attention(nn.Module):
     """Self-attention within windows, with a learned bias for each distance of two tokens; odd blocks shift the windows.
 
     With `attention_mask`, tokens that enter are replaced by `mask_token`; the way around attention keeps them. Which:
-    in training each with that probability, drawn from torch's global state on the CPU; afterwards a pattern that is
+    in training each with that probability, drawn for each sample (`unseen.seeding.drawn`); afterwards a pattern that is
     fixed for the block and the size, so that an image has one result. Our reading: that the tokens are replaced before
     queries, keys and values are made, that each attention has its own learned token, and that the pattern is fixed.
     """
@@ -222,8 +222,7 @@ class _Attention(nn.Module):
 
     def _masked(self, tokens: Tokens) -> Bool[Tensor, "#b h w 1"]:
         if self.training:
-            drawn = torch.empty(tokens.shape[:3], dtype=torch.bool).bernoulli_(self.share)
-            return drawn[..., None].to(tokens.device)
+            return (drawn(*tokens.shape[:3]) < self.share)[..., None].to(tokens.device)
         return _pattern(self.share, self.place, tokens.shape[1], tokens.shape[2], tokens.device)
 
 

@@ -12,6 +12,9 @@ from unseen.priors.diffusers import class_of
 from unseen.seeding import generator, seeded
 from unseen.types import Images
 
+OFFSET = 8.0
+"""What two channels of a group differ from the others by at first, either way (`pass_images`)."""
+
 SETTLED = 16
 """Batches over which the spread of the latents is measured."""
 
@@ -47,7 +50,7 @@ def autoencoder(
     count = len(config.widths)
     kind = class_of(name, f"training a small {config.kind}")
     with seeded(seed, "prior", "initial"):
-        return kind(
+        model = kind(
             in_channels=3,
             out_channels=3,
             down_block_types=("DownEncoderBlock2D",) * count,
@@ -59,6 +62,45 @@ def autoencoder(
             mid_block_add_attention=False,
             **settings,
         )
+        pass_images(model)
+    return model
+
+
+@torch.no_grad()
+def pass_images(model: Any) -> None:
+    """Initial weights under which images pass. Drawn from torch's global state.
+
+    Residual branches begin at zero (as in Zhang, Dauphin, Ma: Fixup Initialization, ICLR 2019). The convolutions on the
+    way have an orthogonal matrix at their centre and nothing around it (Xiao et al., Dynamical Isometry and a Mean
+    Field Theory of CNNs, ICML 2018), those that halve one over two pixels by two. And the normalisation before the last
+    convolution of the encoder, and of the decoder, which would take its brightness and contrast from an image, begins
+    as hardly one: two channels of each group are raised and lowered by `OFFSET`, which then is nearly all of what their
+    spread is, and lowered and raised again afterwards. The last is our own.
+    """
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Conv2d) or module.bias is None:
+            continue
+        last = name.rpartition(".")[2]
+        if last == "conv1":
+            continue
+        nn.init.zeros_(module.bias)
+        nn.init.zeros_(module.weight)
+        if last != "conv2":
+            outputs, inputs, side, _ = module.weight.shape
+            matrix = torch.empty(outputs, inputs * module.stride[0] ** 2)
+            nn.init.orthogonal_(matrix)
+            first = (side - 1) // 2 if module.stride[0] == 1 else 0
+            reach = slice(first, first + module.stride[0])
+            module.weight[:, :, reach, reach] = matrix.view(outputs, inputs, module.stride[0], module.stride[0])
+    for half, before in ((model.encoder, model.encoder.mid_block), (model.decoder, model.decoder.up_blocks[-1])):
+        norm = half.conv_norm_out
+        many = norm.num_channels // norm.num_groups
+        if many > 1:
+            offset = torch.zeros(norm.num_groups, many)
+            offset[:, 0], offset[:, 1] = OFFSET, -OFFSET
+            before.resnets[-1].conv2.bias.copy_(offset.flatten())
+            norm.weight.fill_(OFFSET * (2 / many) ** 0.5)
+            norm.bias.copy_(-offset.flatten())
 
 
 class VAETrainee(AbstractTrainee):

@@ -14,7 +14,7 @@ from torch import Tensor, distributed
 
 from unseen.priors.denoiser import DenoiserConfig, open_denoiser
 from unseen.priors.opening import PriorConfig, open_prior
-from unseen.ranges import Frozen, Range
+from unseen.ranges import Frozen, Range, number_in
 from unseen.seeding import generator
 from unseen.types import Batch, Images
 
@@ -63,6 +63,7 @@ class DiffusionL1(Frozen):
     @field_validator("sigma", mode="before")
     @classmethod
     def _number(cls, value: object) -> object:
+        value = number_in(value)
         return {"low": value, "high": value} if isinstance(value, int | float) else value
 
     @field_validator("sigma")

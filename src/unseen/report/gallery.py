@@ -157,8 +157,8 @@ class Gallery:
         table = csv.DictWriter(text, list(_columns()), lineterminator="\n")
         table.writeheader()
         table.writerows(self.rows())
-        write(folder / "changes.csv", text.getvalue().encode())
-        write(folder / "gallery.html", self.html(command, saved).encode())
+        write(folder / "changes.csv", text.getvalue().encode("utf-8", "backslashreplace"))
+        write(folder / "gallery.html", self.html(command, saved).encode("utf-8", "backslashreplace"))
         return folder / "gallery.html"
 
     def html(self, command: str = "", saved: str = "") -> str:

@@ -127,8 +127,8 @@ def _inside(folder: Path) -> list[Path]:
     ]
     try:
         images = find_images(folder)
-    except DataError:
-        if not videos:
+    except DataError as error:
+        if not videos or isinstance(error.__cause__, OSError):  # a folder that cannot be listed is not an empty one
             raise
         images = []
     return sorted([*images, *videos], key=lambda path: path.relative_to(folder).as_posix())

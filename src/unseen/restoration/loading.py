@@ -60,7 +60,7 @@ class ImageRestorer:
         images = image if image.ndim == 4 else image[None]
         if images.numel():
             _check_range(*(float(value) for value in images.aminmax()))
-        with torch.inference_mode():
+        with torch.no_grad():
             restored = self.model.restore(images.float()).clamp(0, 1).to(image.device, image.dtype)
         return restored.reshape(image.shape)
 

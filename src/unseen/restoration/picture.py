@@ -194,10 +194,18 @@ def encode(file: BinaryIO, picture: Picture, form: str) -> list[str]:
             options |= {name: value for name in ("exif", "xmp") if (value := picture.options.get(name)) is not None}
             if picture.exif and not same:
                 options["exif"] = b"Exif\0\0" + picture.exif
-            _fused(layers).save(file, form, icc_profile=picture.icc, **options)
+            _encode(file, _fused(layers), form, icc_profile=picture.icc, **options)
         case _:
-            _fused(layers).save(file, form)
+            _encode(file, _fused(layers), form)
     return lost
+
+
+def _encode(file: BinaryIO, image: Image.Image, form: str, **options: Any) -> None:
+    """Pillow's encoders write past a file's object, and pass over a disk that takes a part of what they write: they get
+    memory."""
+    coded = io.BytesIO()
+    image.save(coded, form, **options)
+    file.write(coded.getbuffer())
 
 
 def _is_deep_colour(image: Image.Image) -> bool:
@@ -280,11 +288,22 @@ def _arrays(image: Image.Image, path: Path, deep: bool) -> tuple[NDArray[Any], N
     if image.format == "PPM" and tile is not None and isinstance(tile[3], tuple) and max(tile[3][1:], default=0) > PEAK:
         what = "its 16 bits become 8: as PNG they would stay"
     grey = mode in ("1", "L", "LA", "La")
+    key, depth = image.info.get("transparency"), _depth_of_grey(image, path)
+    if depth < 8 and isinstance(key, int):  # Pillow scales the pixels, and leaves the colour that is transparent
+        image.info["transparency"] = key * PEAK // (2**depth - 1)
     # From a palette, or a transparent colour, by way of alpha; Pillow warns of other ways.
     if mode in ("LA", "La", "RGBA", "RGBa", "PA") or ("transparency" in image.info and not deep):
         values = np.asarray(image.convert("RGBA"))
         return np.array(values[..., 0] if grey else values[..., :3]), np.array(values[..., 3]), what
     return np.array(image.convert("L" if grey else "RGB")), None, what
+
+
+def _depth_of_grey(image: Image.Image, path: Path) -> int:
+    """The bits of a grey PNG's pixels; 8 of all else."""
+    if image.format != "PNG" or image.mode != "L":
+        return 8
+    with path.open("rb") as file:
+        return (file.read(25) or b"\x08")[-1]
 
 
 _NAMES = {"P": "palette", "PA": "palette"}
@@ -317,7 +336,7 @@ def _write_jpeg(file: BinaryIO, pixels: NDArray[np.uint8], picture: Picture, sam
     if not same and picture.icc:
         options["icc_profile"] = picture.icc
     if not (same and picture.own):
-        Image.fromarray(pixels).save(file, "JPEG", **options)
+        _encode(file, Image.fromarray(pixels), "JPEG", **options)
         return
     coded = io.BytesIO()
     Image.fromarray(pixels).save(coded, "JPEG", **options)

@@ -41,8 +41,10 @@ def read_chunks(path: Path) -> tuple[list[Chunk], list[str]]:
                 kept.append((kind, file.read(length)))
                 file.seek(4, 1)
             else:
-                if kind not in SPENT:
-                    unknown.append(kind.decode("ascii", "replace"))
+                if kind not in SPENT and kind.isalpha():
+                    unknown.append(kind.decode("ascii"))
+                if kind == b"IEND":  # what follows is no part of the picture
+                    break
                 file.seek(length + 4, 1)
     return kept, unknown
 

@@ -183,7 +183,7 @@ class Tiler:
         degraded = as_floats(images[:, row.seen, column.seen])
         channels = degraded.shape[3]
         tensor = torch.from_numpy(degraded).permute(0, 3, 1, 2)
-        with torch.inference_mode(), placed(row.seen.start, column.seen.start):
+        with torch.no_grad(), placed(row.seen.start, column.seen.start):
             values = self.restorer(tensor if channels == 3 else tensor.expand(-1, 3, -1, -1)).clamp(0, 1)
             values = values[
                 ...,

@@ -85,6 +85,7 @@ def restore_video(
     """
     try:
         import av
+        from av.codec.codec import UnknownCodecError
     except ImportError as error:
         raise ConfigError(f"{source} is a video: install the extra `video`, pip install 'unseen[video]'.") from error
     if source.is_file() and source.stat().st_size == 0:
@@ -96,10 +97,12 @@ def restore_video(
             try:
                 first, notes = _first_frame(source)
                 turns = round(first.rotation / 90) % 4
-                with av.open(str(source)) as reader, av.open(str(temporary), "w") as writer:
+                with _reading(source) as reader, av.open(str(temporary), "w") as writer:
                     video = _picture_stream(reader)
                     video.thread_type = "AUTO"
                     writer.metadata.update(reader.metadata)
+                    if hasattr(writer, "set_chapters"):  # PyAV 14 of the first hour has it not
+                        writer.set_chapters(reader.chapters())
                     encoder = _encoder(writer, video, first, turns)
                     copies, lost = _copies(reader, writer, video)
                     notes += lost
@@ -131,6 +134,8 @@ def restore_video(
                     progress(count, count)
             except av.FFmpegError as error:
                 raise _told(error, source, target, count) from error
+            except (UnicodeError, UnknownCodecError) as error:
+                raise ImageError(f"Cannot read {source}: {error}. Convert it to another format first.") from error
     except ImageError as error:
         if isinstance(error.__cause__, av.FFmpegError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
             raise error from OSError(error.__cause__.errno, "No space left on device")
@@ -142,16 +147,23 @@ def restore_video(
 
 def _first_frame(source: Path) -> tuple[Any, list[str]]:
     """The first frame, which alone tells how the video is shown. Any: PyAV's types are there only with the extra."""
-    import av
-
-    with av.open(str(source)) as reader:
+    with _reading(source) as reader:
         video = _picture_stream(reader)
         for frame in reader.decode(video):
             notes = ["its pictures are written upright, without the tag that turned them"] if frame.rotation else []
             if frame.interlaced_frame:
                 notes.append("it is interlaced: deinterlace it first, for a better result")
+            if _has_alpha(frame):
+                notes.append("its transparency is left out: H.264 holds none")
             return frame, notes
     raise ImageError(f"Cannot read {source}: it holds no frame that can be decoded.")
+
+
+def _reading(source: Path) -> Any:
+    """The open file; what is no UTF-8 in its metadata is replaced."""
+    import av
+
+    return av.open(str(source), metadata_errors="replace")
 
 
 def _picture_stream(reader: Any) -> Any:
@@ -176,7 +188,7 @@ def _encoder(writer: Any, video: Any, first: Any, turns: int) -> Any:
     width, height = (first.height, first.width) if turns % 2 else (first.width, first.height)
     known = {each.name for each in av.Codec("libx264", "w").video_formats or []}
     wanted = first.format.name
-    if wanted not in known:
+    if wanted not in known or wanted.startswith("gray"):  # grey is written at full range, and read at the narrow one
         wanted = "yuv420p10le" if _bits(first) > 8 and "yuv420p10le" in known else "yuv420p"
     if width % 2 or height % 2:  # the others halve colours
         wanted = "yuv444p10le" if "10le" in wanted else "yuvj444p" if wanted.startswith("yuvj") else "yuv444p"
@@ -226,6 +238,10 @@ def _restored(frame: Any, pixel_format: str, turns: int, deep: bool, tiler: Tile
     )
     made.pts, made.time_base = frame.dts if frame.pts is None else frame.pts, frame.time_base
     return made
+
+
+def _has_alpha(frame: Any) -> bool:
+    return any(component.is_alpha for component in frame.format.components)
 
 
 def _bits(frame: Any) -> int:
