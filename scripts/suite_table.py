@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from unseen.errors import UnseenError
 from unseen.rows import QUANTITIES, interval, summarise
 from unseen.study.record import StudyRecord, read_study
 
@@ -42,7 +43,12 @@ def main() -> None:
     parser.add_argument("--quantity", default="psnr_rgb", choices=list(QUANTITIES), metavar="NAME")
     parser.add_argument("--against", help="compare with this setting, seed by seed")
     given = parser.parse_args()
-    record = read_study(given.runs, given.study)
+    try:
+        record = read_study(given.runs, given.study)
+    except UnseenError as error:
+        raise SystemExit(str(error)) from error
+    if given.axis not in record.axes:
+        raise SystemExit(f"There is no axis {given.axis!r}; there are {', '.join(record.axes)}. Name one with --axis.")
     if given.against is None:
         print(table(record, given.axis, given.seen, given.mixed, given.quantity))
     else:
@@ -145,7 +151,9 @@ def _percent(shares: list[float]) -> str:
 def _number(value: float, digits: int, signed: bool = False) -> str:
     if np.isnan(value):
         return "-"
-    return (f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}") if np.isfinite(value) else ">100"
+    if not np.isfinite(value):
+        return ">100" if value > 0 else "<-100"
+    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
 
 
 def _heads(suites: list[str], seen: list[str], mixed: list[str]) -> list[str]:

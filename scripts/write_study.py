@@ -6,13 +6,11 @@ For studies whose cells were run in parts, on several machines or on several day
 """
 
 import argparse
-from contextlib import suppress
 from pathlib import Path
 
-from unseen.errors import StudyError
 from unseen.report.page import write_report
 from unseen.study.record import read_study
-from unseen.study.run import plan, write_study
+from unseen.study.run import ceiling_notes, leak_notes, plan, write_study
 from unseen.study.study import load_study
 
 
@@ -21,10 +19,10 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="its YAML")
     parser.add_argument("--runs", type=Path, default=Path("results"))
     given = parser.parse_args()
-    study, notes = load_study(given.study), ()
-    with suppress(StudyError):
-        notes = read_study(given.runs, study.name).notes
-    write_study(plan(study, given.runs), f"unseen study run {given.study} --runs {given.runs}", notes)
+    study = load_study(given.study)
+    todo = plan(study, given.runs)
+    notes = (*leak_notes(todo, True), *ceiling_notes(todo, lambda event: None))
+    write_study(todo, f"unseen study run {given.study} --runs {given.runs}", notes)
     record = read_study(given.runs, study.name)
     page = write_report(record, given.runs / "studies" / study.name / "report")
     done = sum(cell.rows is not None for cell in record.cells)

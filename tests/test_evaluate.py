@@ -153,7 +153,7 @@ def test_a_restorer_never_sees_more_than_a_batch(images: Backgrounds, monkeypatc
 
 def test_a_restorer_runs_without_gradients(images: Backgrounds) -> None:
     def watching(degraded: Images) -> Images:
-        assert torch.is_inference_mode_enabled()
+        assert not torch.is_grad_enabled()
         return degraded
 
     judged(watching, [STEEP], images, limit=1)

@@ -115,3 +115,14 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(DataError):
         check_export(tmp_path)
+
+
+def test_exported_again_nothing_of_the_first_is_left(images: Backgrounds, tmp_path: Path) -> None:
+    export_suite(STEEP, images, tmp_path / "out", crop=64)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    export_suite(STEEP, images, tmp_path / "out", crop=64, limit=1, seed=1)
+    assert len(list((tmp_path / "out" / "input").rglob("*.png"))) == 1
+    assert (tmp_path / "out" / "notes.txt").is_file()
+    write_image(tmp_path / "out" / "input" / "more.png", np.zeros((8, 8)))
+    with pytest.raises(DataError, match=r"input/more\.png was not exported"):
+        check_export(tmp_path / "out")

@@ -30,6 +30,7 @@ from unseen.networks import (
     build,
     pad_to_multiple,
 )
+from unseen.networks.swinir import attention
 from unseen.priors import PriorConfig
 from unseen.seeding import generator, seeded
 
@@ -376,3 +377,13 @@ def test_a_unet_does_not_grow_from_what_it_cannot_hold(other: NetworkConfig) -> 
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert not network.grow(build(other, 1))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_attention_written_out_is_that_of_torch() -> None:
+    query, key, value = (images(6, 5, count=4) for _ in range(3))
+    bias = images(6, 6).requires_grad_()
+    written = attention(query, key, value, bias)
+    with torch.no_grad():
+        assert torch.allclose(attention(query, key, value, bias), written, atol=1e-6)
+    written.sum().backward()
+    assert bias.grad is not None and bias.grad.isfinite().all()

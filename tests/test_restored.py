@@ -72,3 +72,9 @@ def test_two_images_of_one_name_are_refused(suite: PairSuite, tmp_path: Path) ->
     restore(suite, tmp_path / "out", ".bmp")
     with pytest.raises(DataError, match="differ only in their ending"):
         evaluate(RestoredFolder(tmp_path / "out"), [suite], baselines=False)
+
+
+def test_one_folder_for_several_suites_is_refused(suite: PairSuite, tmp_path: Path) -> None:
+    restore(suite, tmp_path / "out")
+    with pytest.raises(DataError, match="no folder steep, and 2 suites"):
+        evaluate(RestoredFolder(tmp_path / "out"), [suite, suite.model_copy(update={"name": "other"})], baselines=False)

@@ -215,6 +215,14 @@ def test_other_pairs_of_a_training_folder_are_seen_and_rain_is_not(pairs: PairSu
     assert groups(None) == ["unknown", "clean", "unknown"]
     assert groups(()) == ["unseen", "clean", "unseen"]
     assert groups((pairs.pairs,)) == ["unseen", "clean", "seen"]
+    gone = PairFolderConfig.model_construct(**{**dict(pairs.pairs), "folder": "${NOWHERE_AT_ALL}/x"})
+    assert groups((gone,)) == ["unseen", "clean", "unseen"]
+
+
+def test_what_others_have_seen_says_nothing_of_ours(pairs: PairSuite, images: Backgrounds) -> None:
+    benchmark = Benchmark(Judge(suites=("steep", "long", "clean")), images, seen=("long",))
+    assert [info.group for info in benchmark.infos(None)] == ["unseen", "seen", "clean"]
+    assert [info.group for info in benchmark.infos(Rain.preset("medium", 0.5), ())] == ["unseen", "unseen", "clean"]
 
 
 def test_pairs_are_unseen_for_whatever_was_trained_here(pairs: PairSuite) -> None:

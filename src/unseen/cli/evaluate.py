@@ -279,26 +279,35 @@ def _judge(
 ) -> "tuple[Judge, BackgroundsConfig | None]":
     """What is judged on, and the clean images for its synthetic suites (None: there are none)."""
     from unseen.backgrounds import BackgroundsConfig
-    from unseen.degradations import Rain
-    from unseen.evaluation.suites import Judge, Suite
+    from unseen.degradations import Rain, preset_names
+    from unseen.evaluation.suites import COLLECTIONS, PUBLIC, Judge, Suite
     from unseen.study.study import checked, read_yaml
 
     ours = [candidate for candidate in candidates if candidate.trained is not None]
     own = len(candidates) == len(ours) == 1
     raw: dict[str, Any] = {"scale": 0.5, "crop": 256}
     entries: list[Any] = []
+    known = {"seen", "clean", *COLLECTIONS, *PUBLIC, *preset_names()}
     for name in on or (_everything(ours[0]) if own else FOREIGN):
         if name.endswith((".yaml", ".yml")):
             listed = read_yaml(Path(name))
-            entries += listed.pop("suites", [])
+            suites = listed.pop("suites", None) or []
+            if not isinstance(suites, list):
+                raise ConfigError(f"{name}: suites is {suites!r}; expected a list, [{suites}].")
+            entries += suites
             raw |= listed
-        elif os.sep in name or Path(name).is_dir():
+        elif os.sep in name or (Path(name).is_dir() and name not in known):
             folder = Path(name)
             if not folder.is_dir():
                 raise ConfigError(f"--on {name}: there is no such folder.")
             entries.append({"name": _suite_name(folder), "pairs": {"folder": str(folder)}, **convention})
         else:
             entries.append(name)
+    turned = [option for option, value in convention.items() if value]
+    if turned and not any(isinstance(entry, dict) and entry.get("pairs") for entry in entries):
+        raise ConfigError(
+            f"--{turned[0]} is for folders of pairs, and none is named with --on: leave it out, or name one."
+        )
     given = {"scale": scale, "crop": crop, "limit": limit}
     raw |= {key: value for key, value in given.items() if value is not None}  # what is typed goes before what is listed
     judge: Judge = checked(Judge, {**raw, "suites": entries}, "the evaluation")
@@ -348,7 +357,8 @@ def _everything(candidate: Candidate) -> tuple[str, ...]:
 def _suite_name(folder: Path) -> str:
     import re
 
-    return re.sub(r"[^A-Za-z0-9 _.-]", "-", folder.resolve().name).lstrip("-_. ") or "pairs"
+    name = re.sub(r"[^A-Za-z0-9 _.-]", "-", folder.resolve().name).lstrip("-_. ") or "pairs"
+    return f"{name} pairs" if name in ("seen", "clean") else name  # these are suites already
 
 
 def _say_pairs(suite: Any) -> None:

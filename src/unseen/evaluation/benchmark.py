@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas
@@ -12,6 +13,7 @@ import torch
 
 from unseen.backgrounds import Backgrounds, expanded
 from unseen.degradations import AnyDegradation, Rain
+from unseen.errors import ConfigError
 from unseen.evaluation.baselines import BASELINES
 from unseen.evaluation.evaluate import evaluate, show
 from unseen.evaluation.restored import RestoredFolder
@@ -78,13 +80,16 @@ class Benchmark:
         self, trained: AnyDegradation | None, pairs: Collection[PairFolderConfig] | None = None
     ) -> tuple[SuiteInfo, ...]:
         """What each suite is, so that anybody can make it again. For `pairs` see `run`."""
-        folders = {expanded(config.folder).resolve() for config in pairs or ()}
+        folders = {_place(config) for config in pairs or ()}
         own = [
             suite.name
             for suite in self.suites(trained)
-            if isinstance(suite, PairSuite) and expanded(suite.pairs.folder).resolve() in folders
+            if isinstance(suite, PairSuite) and _place(suite.pairs) in folders
         ]
-        known = None if self.seen is None and pairs is None else {*(self.seen or ()), *own}
+        if trained is not None or pairs is not None:  # of one of ours it is computed
+            known = None if pairs is None else set(own)
+        else:
+            known = None if self.seen is None else set(self.seen)
         return tuple(self._info(suite, trained, known) for suite in self.suites(trained))
 
     def _info(self, suite: AnySuite, trained: AnyDegradation | None, seen: Collection[str] | None) -> SuiteInfo:
@@ -136,12 +141,15 @@ class Benchmark:
         `trained` is the synthetic degradation it was trained on, `pairs` the folders; both None: that is not known.
         Other pairs of those folders are seen; without `trained`, every synthetic suite is unseen.
         """
+        infos = self.infos(trained, pairs)
+        if isinstance(restorer, RestoredFolder):
+            restorer.expect([info.name for info in infos])
         timed = restorer if isinstance(restorer, RestoredFolder) else Timed(restorer)
         rows = self._rows(timed, model.name, model.step, self.suites(trained), progress)
         result = result_of(
             rows,
             model,
-            self.infos(trained, pairs),
+            infos,
             environment=self.environment,
             command=self.command,
             date=self.date,
@@ -201,6 +209,14 @@ def worst_images(rows: pandas.DataFrame, names: Collection[str]) -> dict[str, li
         str(suite): [str(image) for image in its.droplevel(0).sort_values(kind="stable").index[:SHOWN]]
         for suite, its in least.groupby(level=0, sort=False)
     }
+
+
+def _place(config: PairFolderConfig) -> Path | str:
+    """Where its folder lies; as it is written where that cannot be told on this machine."""
+    try:
+        return expanded(config.folder).resolve()
+    except ConfigError:
+        return config.folder
 
 
 def _group(suite: AnySuite, trained: AnyDegradation | None, seen: Collection[str] | None) -> Any:

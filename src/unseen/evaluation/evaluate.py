@@ -68,6 +68,8 @@ def evaluate(
     restorer's, under their names: a claim that one of those would pass is void.
     """
     resolved = _resolved(suites, trained)
+    if isinstance(restorer, RestoredFolder):
+        restorer.expect([suite.name for suite in resolved])
     if images is None and any(isinstance(suite, Suite) for suite in resolved):
         images = Backgrounds(BackgroundsConfig(part="test"))
     parts: list[pandas.DataFrame] = []

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from unseen.backgrounds import Backgrounds
 from unseen.errors import ConfigError, DataError, cause_of
 from unseen.evaluation.suites import MANIFEST, Suite
-from unseen.images import to_bytes, write_image
+from unseen.images import find_images, to_bytes, write_image
 from unseen.ranges import Frozen
 
 FORMAT = "unseen-suite-1"
@@ -67,6 +67,7 @@ def export_suite(
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise ConfigError(f"{folder} is not empty, and holds no exported suite. Choose another folder.")
+    _remove_export(folder)
     exported: list[ExportedImage] = []
     for names, batch in suite.batches(images, crop, limit, seed):
         for index, name in enumerate(names):
@@ -101,6 +102,27 @@ def export_suite(
     return path
 
 
+def _remove_export(folder: Path) -> None:
+    """What an earlier export has written there, and nothing else."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ConfigError(f"{path} cannot be read: {error.errors()[0]['msg']}. Choose another folder.") from error
+    for name in (name for image in manifest.images for name in image.files):
+        _inside(path, name).unlink(missing_ok=True)
+
+
+def _inside(manifest: Path, name: str) -> Path:
+    """The file that a manifest names. DataError where it lies elsewhere."""
+    inside = PurePosixPath(name)
+    if inside.is_absolute() or ".." in inside.parts:
+        raise DataError(f"{manifest} names {name!r}, which lies outside its folder: it is not to be trusted.")
+    return manifest.parent / name
+
+
 def check_export(folder: str | Path) -> Manifest:
     """The manifest of an exported suite whose files are all as they were written; DataError lists what is not."""
     folder = Path(folder)
@@ -116,14 +138,15 @@ def check_export(folder: str | Path) -> Manifest:
     wrong = []
     for image in manifest.images:
         for name, digest in image.files.items():
-            inside = PurePosixPath(name)
-            if inside.is_absolute() or ".." in inside.parts:
-                raise DataError(f"{path} names {name!r}, which lies outside its folder: it is not to be trusted.")
-            file = folder / name
+            file = _inside(path, name)
             if not file.is_file():
                 wrong.append(f"{name} is missing")
             elif hashlib.sha256(file.read_bytes()).hexdigest() != digest:
                 wrong.append(f"{name} has changed")
+    named = {folder / name for image in manifest.images for name in image.files}
+    for kind in ("input", "target", "mask", "layer"):
+        found = find_images(folder / kind) if (folder / kind).is_dir() else []
+        wrong += [f"{file.relative_to(folder).as_posix()} was not exported" for file in found if file not in named]
     if wrong:
         raise DataError(
             f"{len(wrong)} files of {folder} are not as they were exported: {'; '.join(wrong[:5])}. Export it again."

@@ -22,6 +22,16 @@ class RestoredFolder:
         self.folder = Path(folder)
         self._found: dict[Path, dict[str, Path]] = {}
 
+    def expect(self, suites: Sequence[str]) -> None:
+        """Before any is judged: where there are several suites each has a folder of its own, or what was made of one
+        would count for all. DataError names the first that has none."""
+        lacking = [suite for suite in suites if not (self.folder / suite).is_dir()]
+        if len(suites) > 1 and lacking:
+            raise DataError(
+                f"{self.folder} has no folder {lacking[0]}, and {len(suites)} suites are judged: put what was restored "
+                f"of each into a folder of its name, or name one suite with --on."
+            )
+
     def images(self, suite: str, names: Sequence[str], degraded: Images) -> Images:
         """The restored images of `names`, float32 (b, 3, h, w) in [0, 1], of the shape of `degraded`."""
         home = self.folder / suite if (self.folder / suite).is_dir() else self.folder

@@ -212,7 +212,7 @@ class _Attention(nn.Module):
         else:
             parts = parts.flatten(1, 2)
         query, key, value = parts
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        seen = attention(query, key, value, bias.to(query.dtype))
 
         seen = seen.reshape(batch, -1, self.heads, inside, channels // self.heads).transpose(2, 3).flatten(3)
         tokens = (
@@ -224,6 +224,15 @@ class _Attention(nn.Module):
         if self.training:
             return (drawn(*tokens.shape[:3]) < self.share)[..., None].to(tokens.device)
         return _pattern(self.share, self.place, tokens.shape[1], tokens.shape[2], tokens.device)
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """softmax(query key^T / sqrt(channels) + bias) value, over the last two axes. On a CPU, and where gradients are
+    taken, written out: torch's own then has no fused kernel for a bias that learns, and also looks for rows without
+    any entry, of which there are none here."""
+    if query.device.type == "cpu" and torch.is_grad_enabled() and bias.requires_grad:
+        return (query * query.shape[-1] ** -0.5 @ key.mT + bias).softmax(-1) @ value
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 
 def _convolution(config: SwinIRConfig) -> nn.Module:

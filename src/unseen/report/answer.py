@@ -197,6 +197,11 @@ def _noise(found: Comparison, seeds: int) -> str:
         paired = found.unseen.has_interval and (found.unseen.low > 0 or found.unseen.high < 0)
         though = ", although compared seed by seed it keeps its sign" if paired else ""
         return f"the intervals of the two overlap, so this is within {noise}{though}"
+    if found.unseen.has_interval and found.unseen.low <= 0 <= found.unseen.high:
+        return (
+            "the intervals of the two do not overlap, but compared seed by seed the difference may as well be none, so "
+            f"this is within {noise}"
+        )
     return f"the intervals of the two do not overlap, so this is more than {noise}"
 
 

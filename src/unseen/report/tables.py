@@ -7,7 +7,7 @@ only which cells, which step and which images belong together, and the file stay
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -341,7 +341,8 @@ def _along(
 
 
 def _headlines(tables: Tables, final: pd.DataFrame, long: pd.DataFrame) -> dict[str, Headline]:
-    """The gap and the error per cell, then over seeds; the error is relative to ordinary training of that series."""
+    """The gap and the error per cell, then over seeds; the error is relative to ordinary training of that series: to
+    that of the same seed, or, of a baseline, to the mean over its seeds."""
     gaps = _column(final, lambda: rows.generalization_gap(final, tables.seen, tables.unseen), "gap")
     worst = long[long["suite"].isin(tables.clean) & (long["metric"] == "psnr_rgb")]
     found = {}
@@ -358,7 +359,20 @@ def _headlines(tables: Tables, final: pd.DataFrame, long: pd.DataFrame) -> dict[
         else:
             found |= {name: _headline(tables, name, [name], gaps, {}, {}, worst) for name in tables.baselines}
         found |= {name: _headline(tables, name, ids, gaps, errors, decibels, worst) for name, ids in lines}
+        (reference,) = [setting.name for setting in part if setting.is_reference] or [None]
+        for name in (setting.name for setting in part if setting.finished):
+            found[name] = replace(found[name], **_paired_errors(tables, name, reference))
     return found
+
+
+def _paired_errors(tables: Tables, name: str, reference: str | None) -> dict[str, Estimate]:
+    """What becomes of the error, seed by seed, over the seeds that both have: the noise of both counts."""
+    mine, theirs = (tables.each.get((key or "", MEAN, "mse"), {}) for key in (name, reference))
+    shares = [value / theirs[seed] for seed, value in mine.items() if theirs.get(seed)]
+    return {
+        "change": Estimate.of(share - 1 for share in shares),
+        "decibels": Estimate.of(-10 * math.log10(share) if share else math.inf for share in shares),
+    }
 
 
 def _column(final: pd.DataFrame, make: Any, name: str) -> dict[str, float]:

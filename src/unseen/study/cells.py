@@ -128,7 +128,7 @@ def judge_baselines(judge: Judge, degradation: AnyDegradation, path: Path, tell:
         )  # fmt: skip
         for suite in suites:
             _, batch = next(suite.batches(images, judge.crop, SAMPLE + 1, judge.seed))
-            pictures = path.parent / "pictures"
+            pictures = path.parent / "pictures" / path.stem
             _picture(pictures / f"{suite.name}-degraded.png", batch.degraded[SAMPLE])
             _picture(pictures / f"{suite.name}-clean.png", batch.clean[SAMPLE])
             _picture(pictures / f"{suite.name}-mask.png", batch.mask[SAMPLE].expand(3, -1, -1))

@@ -6,7 +6,7 @@ runs/<id>/judged/<judge>/rows.parquet         # written whole, by rename: presen
 runs/<id>/judged/<judge>/pictures/<suite>.png # the restored sample of each suite
 runs/studies/<name>/study.json
 runs/studies/<name>/baselines-<judge>-<seen>.parquet # rows of identity, median, box blur
-runs/studies/<name>/pictures/<suite>-{degraded,clean,mask}.png
+runs/studies/<name>/pictures/<baselines>/<suite>-{degraded,clean,mask}.png
 ```
 """
 
@@ -116,7 +116,7 @@ def read_study(runs: str | Path, name: str) -> StudyRecord:
             suite["name"]: {
                 kind: path
                 for kind in ("degraded", "clean", "mask")
-                if (path := folder / "pictures" / f"{suite['name']}-{kind}.png").is_file()
+                if (path := folder / "pictures" / baselines.stem / f"{suite['name']}-{kind}.png").is_file()
             }
             for suite in value["suites"]
         },

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from unseen import training
+from unseen.backgrounds import expanded
 from unseen.checkpoints import load_checkpoint
 from unseen.errors import StudyError
 from unseen.evaluation.ceiling import ceiling_on, priors_in
@@ -57,7 +58,9 @@ def run_study(
         todo = plan(study, runs) if machines is None else machines.plan(study, runs, sharing)
         missing = todo.missing
         notes = None if missing else _noted(todo)
-        write_study(todo, command, (*_leaks(todo, allow_leaks), *_ceilings(todo, tell)) if notes is None else notes)
+        if notes is None:
+            notes = (*leak_notes(todo, allow_leaks), *ceiling_notes(todo, tell))
+        write_study(todo, command, notes)
         jobs = jobs_of(todo)
         if machines is None:
             failures = run_on_cores(jobs, workers, sharing, tell)
@@ -72,7 +75,7 @@ def run_study(
     return read_study(todo.runs, study.name)
 
 
-def _leaks(todo: Plan, allowed: bool) -> tuple[str, ...]:
+def leak_notes(todo: Plan, allowed: bool) -> tuple[str, ...]:
     """What the report must say of test images that were trained on. Looks at all that seeds and counts choose from."""
     trained: dict[str, Fingerprints] = {}
     unknown: list[str] = []
@@ -109,7 +112,7 @@ def _leaks(todo: Plan, allowed: bool) -> tuple[str, ...]:
     )
 
 
-def _ceilings(todo: Plan, tell: Report) -> tuple[str, ...]:
+def ceiling_notes(todo: Plan, tell: Report) -> tuple[str, ...]:
     """What each prior that networks of the study work with can draw of its test images."""
     networks = [cell.experiment.network for cell in todo.cells]
     priors = {prior.content: prior for network in networks for prior in priors_in(network)}
@@ -163,7 +166,10 @@ def write_study(todo: Plan, command: str | None, notes: Sequence[str] = ()) -> N
     for suite in study.judge.resolve(todo.cells[0].experiment.degradation):
         own = suite.name == "seen"  # every cell's own training degradation
         groups = {"seen" if own else suite.group(degradation) for degradation in degradations}
-        if only_pairs:
+        own_pairs = [isinstance(suite, PairSuite) and _met_pairs(experiment, suite) for experiment in experiments]
+        if any(own_pairs):  # other pairs of a folder that was trained on
+            groups = {"seen"} if all(own_pairs) else {"seen", "unseen"}
+        elif only_pairs:
             groups.add("clean" if suite.group(experiments[0].degradation) == "clean" else "unseen")
         outside = [] if own else [suite.outside(each) for each in degradations]
         suites.append(
@@ -202,6 +208,12 @@ def _lineage(experiment: Experiment) -> tuple[Experiment, ...]:
     """All that its network goes through, oldest first."""
     start = experiment.start_from
     return (experiment,) if start is None else (*load_checkpoint(start).lineage, experiment)
+
+
+def _met_pairs(experiment: Experiment, suite: PairSuite) -> bool:
+    """Whether its network was trained on pairs of the same folder."""
+    folders = [each for one in _lineage(experiment) if one.pairs is not None for each in one.pairs.folders]
+    return expanded(suite.pairs.folder).resolve() in {expanded(each.folder).resolve() for each in folders}
 
 
 def _number(cell: Cell, axis: str) -> float | None:
