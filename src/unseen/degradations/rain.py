@@ -1,6 +1,6 @@
 """Rain as streaks: drops drawn out along a direction over a length, with a width and a brightness.
 
-The model is METHOD's linear superimposition, `O = clip(B + R)`, after Hu et al. (arXiv 2502.12600) and Gu et al.
+The model is linear superimposition, `O = clip(B + R)`, after Hu et al. (arXiv 2502.12600) and Gu et al.
 (NeurIPS 2023), whose four factors are quantity, width, length and direction; the numbers of the presets are our
 reading of those papers. Around it stand what real rain and other people's renderers add: screen blending, several
 layers, brightness that varies between and along streaks, a veil of far rain, defocus, a change of tone.
