@@ -5,15 +5,13 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas
 import torch
 
-from unseen.backgrounds import Backgrounds, expanded
+from unseen.backgrounds import Backgrounds
 from unseen.degradations import AnyDegradation, Rain
-from unseen.errors import ConfigError
 from unseen.evaluation.baselines import BASELINES
 from unseen.evaluation.evaluate import evaluate, show
 from unseen.evaluation.restored import RestoredFolder
@@ -80,11 +78,11 @@ class Benchmark:
         self, trained: AnyDegradation | None, pairs: Collection[PairFolderConfig] | None = None
     ) -> tuple[SuiteInfo, ...]:
         """What each suite is, so that anybody can make it again. For `pairs` see `run`."""
-        folders = {_place(config) for config in pairs or ()}
+        folders = {config.place for config in pairs or ()}
         own = [
             suite.name
             for suite in self.suites(trained)
-            if isinstance(suite, PairSuite) and _place(suite.pairs) in folders
+            if isinstance(suite, PairSuite) and suite.pairs.place in folders
         ]
         if trained is not None or pairs is not None:  # of one of ours it is computed
             known = None if pairs is None else set(own)
@@ -209,14 +207,6 @@ def worst_images(rows: pandas.DataFrame, names: Collection[str]) -> dict[str, li
         str(suite): [str(image) for image in its.droplevel(0).sort_values(kind="stable").index[:SHOWN]]
         for suite, its in least.groupby(level=0, sort=False)
     }
-
-
-def _place(config: PairFolderConfig) -> Path | str:
-    """Where its folder lies; as it is written where that cannot be told on this machine."""
-    try:
-        return expanded(config.folder).resolve()
-    except ConfigError:
-        return config.folder
 
 
 def _group(suite: AnySuite, trained: AnyDegradation | None, seen: Collection[str] | None) -> Any:

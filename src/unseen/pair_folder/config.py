@@ -1,9 +1,12 @@
 """Which folder of pairs, and how to read it."""
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from unseen.backgrounds import expanded
+from unseen.errors import ConfigError
 from unseen.ranges import Frozen
 
 
@@ -28,6 +31,14 @@ class PairFolderConfig(Frozen):
     degraded_side: Literal["left", "right"] | None = None
     holdout: int = Field(default=0, ge=0)
     part: Literal["train", "test"] | None = None
+
+    @property
+    def place(self) -> Path | str:
+        """Where the folder lies; as it is written where that cannot be told on this machine."""
+        try:
+            return expanded(self.folder).resolve()
+        except ConfigError:
+            return self.folder
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -353,15 +353,13 @@ def _headlines(tables: Tables, final: pd.DataFrame, long: pd.DataFrame) -> dict[
             _column(final, lambda ids=references: rows.generalization_error(final, tables.unseen, ids, 0), name)
             for name in ("change", "decibels")
         )
-        lines = [(setting.name, [str(index) for index in setting.finished]) for setting in part]
-        if len(tables.series) == 1:  # otherwise, which ordinary training?
-            lines += [(name, [name]) for name in tables.baselines]
-        else:
-            found |= {name: _headline(tables, name, [name], gaps, {}, {}, worst) for name in tables.baselines}
-        found |= {name: _headline(tables, name, ids, gaps, errors, decibels, worst) for name, ids in lines}
-        (reference,) = [setting.name for setting in part if setting.is_reference] or [None]
-        for name in (setting.name for setting in part if setting.finished):
-            found[name] = replace(found[name], **_paired_errors(tables, name, reference))
+        if len(tables.series) > 1:  # which ordinary training?
+            errors = decibels = {}
+        found |= {name: _headline(tables, name, [name], gaps, errors, decibels, worst) for name in tables.baselines}
+        reference = next((setting.name for setting in part if setting.is_reference), None)
+        for setting in part:
+            plain = _headline(tables, setting.name, [str(index) for index in setting.finished], gaps, {}, {}, worst)
+            found[setting.name] = replace(plain, **_paired_errors(tables, setting.name, reference))
     return found
 
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from unseen import training
-from unseen.backgrounds import expanded
 from unseen.checkpoints import load_checkpoint
 from unseen.errors import StudyError
 from unseen.evaluation.ceiling import ceiling_on, priors_in
@@ -213,7 +212,7 @@ def _lineage(experiment: Experiment) -> tuple[Experiment, ...]:
 def _met_pairs(experiment: Experiment, suite: PairSuite) -> bool:
     """Whether its network was trained on pairs of the same folder."""
     folders = [each for one in _lineage(experiment) if one.pairs is not None for each in one.pairs.folders]
-    return expanded(suite.pairs.folder).resolve() in {expanded(each.folder).resolve() for each in folders}
+    return suite.pairs.place in {each.place for each in folders}
 
 
 def _number(cell: Cell, axis: str) -> float | None:
