@@ -18,6 +18,7 @@ from unseen.errors import CheckpointError, ConfigError, TrainingError
 from unseen.images import write_image
 from unseen.prior_training import VAE, PriorExperiment, PriorRecipe, loop, train_prior
 from unseen.prior_training.base import multiscale
+from unseen.prior_training.classical import Codebook, PrincipalComponents, reconstruct
 from unseen.prior_training.experiment import told_apart
 from unseen.prior_training.vae import autoencoder
 from unseen.prior_training.vqgan import MovingCodebook, adaptive_weight, hinge
@@ -165,7 +166,8 @@ def test_the_folder_tells_what_it_is(trained: dict[str, Path]) -> None:
                 [26.02, 20, 13.98, 7.96], abs=0.3
             )
         else:
-            assert f"{found['figures']['psnr']:.2f} on average" in card
+            figures = found["figures"]
+            assert f"| all | {figures['psnr']:.2f} | {figures['psnr_classical']:.2f} |" in card
 
 
 def test_what_lies_in_a_folder_already_is_not_written_over(folder: Path, tmp_path: Path) -> None:
@@ -371,3 +373,22 @@ def test_the_multiscale_loss_is_blind_to_a_shift_and_sees_a_step_at_every_scale(
     step[..., 4:] = 1.0
     # One column in 7, in 3 and in 1 differs from its neighbour by 1; downwards none does.
     assert float(multiscale(step, clean, 3)) == pytest.approx((1 / 7 + 1 / 3 + 1) / 6)
+
+
+def test_principal_components_are_the_least_error_of_a_linear_coder() -> None:
+    rng = generator(0, "patches")
+    few = torch.randn(3, 48, generator=rng)
+    patches = torch.randn(400, 3, generator=rng) @ few + 0.5
+    assert torch.allclose(PrincipalComponents(patches, 4, 3).code(patches), patches, atol=1e-4)
+    centred = (patches - patches.mean(0)).double()
+    lost = torch.linalg.svdvals(centred)[2].square() / centred.numel()
+    found = (PrincipalComponents(patches, 4, 2).code(patches) - patches).square().mean()
+    assert found.item() == pytest.approx(lost.item(), rel=1e-3)
+
+
+def test_a_codebook_finds_the_few_patches_there_are() -> None:
+    colours = torch.tensor([0.0, 0.3, 1.0])
+    near = 0.001 * torch.randn(60, 12, generator=generator(0, "near"))
+    coder = Codebook(colours.repeat(20)[:, None] + near, 2, 30, generator(1, "codes"))
+    images = colours[[0, 2, 1]].view(3, 1, 1, 1).expand(3, 3, 7, 9)
+    assert torch.allclose(reconstruct(coder, images), images, atol=0.01)

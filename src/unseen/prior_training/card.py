@@ -18,6 +18,10 @@ SHOWS = {
     "vqgan": "Held-out images, and below them their reconstructions.",
     "diffusion": "Held-out images; the same with noise of 0.2; denoised; and images drawn out of noise alone.",
 }
+PLAIN = {
+    "vae": "the principal components of\npatches, as many numbers for as many pixels",
+    "vqgan": "vector quantisation of\npatches (Lloyd's), as many codes for as many pixels",
+}
 OPENS = {
     "vae": ("PriorConfig, open_prior", "open_prior(PriorConfig(source={folder!r}))", "prior.reconstruct(images)"),
     "vqgan": ("PriorConfig, open_prior", "open_prior(PriorConfig(source={folder!r}))", "prior.reconstruct(images)"),
@@ -120,19 +124,29 @@ def _figures(kind: str, found: dict[str, Any]) -> list[str]:
     if kind == "diffusion":
         return [
             f"PSNR in dB over {found['images']} held-out images, of noise with the standard deviation sigma (images in",
-            "[0, 1]) taken away in one step.",
+            "[0, 1]) taken away in one step, beside the median and the mean of 5 x 5 pixels.",
             "",
-            "| sigma | noisy | denoised |",
-            "|---|---|---|",
-            *(f"| {line['sigma']:g} | {line['psnr_noisy']:.2f} | {line['psnr']:.2f} |" for line in found["denoising"]),
+            "| sigma | noisy | denoised | median | box |",
+            "|---|---|---|---|---|",
+            *(
+                f"| {line['sigma']:g} | {line['psnr_noisy']:.2f} | {line['psnr']:.2f} | {line['psnr_median']:.2f} | "
+                f"{line['psnr_box']:.2f} |"
+                for line in found["denoising"]
+            ),
         ]
+    other = "vector quantisation" if "codes" in found else "principal components"
     lines = [
-        f"Reconstruction of {found['images']} held-out images, PSNR in dB: {found['psnr']:.2f} on average,",
-        f"{found['psnr_worst']:.2f} at worst.",
+        f"Reconstruction of {found['images']} held-out images, PSNR in dB, beside {PLAIN[kind]}, fitted",
+        f"to the same images. At worst {found['psnr_worst']:.2f}.",
+        "",
+        f"| images | this | {other} |",
+        "|---|---|---|",
+        f"| all | {found['psnr']:.2f} | {found['psnr_classical']:.2f} |",
     ]
-    if len(found["psnr_by_folder"]) > 1:
-        lines += ["", "| images | PSNR |", "|---|---|"]
-        lines += [f"| {folder} | {value:.2f} |" for folder, value in found["psnr_by_folder"].items()]
+    by_folder = found["psnr_by_folder"]
+    if len(by_folder) > 1:
+        plain = found["psnr_classical_by_folder"]
+        lines += [f"| {folder} | {value:.2f} | {plain[folder]:.2f} |" for folder, value in by_folder.items()]
     if "codes" in found:
         lines += [
             "",

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unseen.backgrounds import Backgrounds
+from unseen.evaluation.baselines import box, median
 from unseen.images import PEAK, Bytes
+from unseen.prior_training.base import Crops
+from unseen.prior_training.classical import Coder, fitted, reconstruct
 from unseen.prior_training.experiment import PriorExperiment, told_apart
 from unseen.priors.base import Prior
 from unseen.priors.denoiser import Denoiser, denoiser_in
@@ -40,9 +43,15 @@ Found = tuple[dict[str, Any], NDArray[np.float32]]
 
 
 def judged(
-    experiment: PriorExperiment, folder: Path, held_out: Backgrounds, device: torch.device, progress: Progress | None
+    experiment: PriorExperiment,
+    folder: Path,
+    held_out: Backgrounds,
+    crops_of: Crops,
+    device: torch.device,
+    progress: Progress | None,
 ) -> Found:
-    """Figures on the held-out images, and a picture."""
+    """Figures on the held-out images, beside those of what needs no training by gradients, and a picture. `crops_of`:
+    of the images trained on, to which a classical coder is fitted (`unseen.prior_training.classical`)."""
     kind = experiment.prior.kind
     crops = _spread(list(held_out.crops(SIDES[kind])), JUDGED)
 
@@ -56,14 +65,18 @@ def judged(
     config = model_config(folder)
     assert config is not None
     prior = from_folder(folder, config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _of_autoencoder(prior, crops, told_apart([part.source for part in held_out.config.sources]), tell)
+    codes = None if prior.codebook is None else len(prior.codebook.weight)
+    rng = generator(experiment.seed, "prior", "judge", "classical")
+    classical = fitted(crops_of, prior.stride, prior.channels, codes, rng)
+    return _of_autoencoder(prior, classical, crops, told_apart([part.source for part in held_out.config.sources]), tell)
 
 
 @torch.inference_mode()
 def _of_autoencoder(
-    prior: Prior, crops: list[tuple[str, Bytes]], folders: list[str], tell: Callable[[int], None]
+    prior: Prior, classical: Coder, crops: list[tuple[str, Bytes]], folders: list[str], tell: Callable[[int], None]
 ) -> Found:
     values: dict[str, list[float]] = {folder: [] for folder in folders}
+    plain: dict[str, list[float]] = {folder: [] for folder in folders}
     met: list[Tensor] = []
     for number, (name, image) in enumerate(crops):
         clean = _tensor(image, prior)
@@ -73,6 +86,8 @@ def _of_autoencoder(
         restored = prior.decode(latents)[..., : clean.shape[2], : clean.shape[3]]
         home = folders[int(name.partition("/")[0])] if len(folders) > 1 else folders[0]
         values[home].append(psnr(restored.clamp(0, 1), clean))
+        flat = clean.cpu()
+        plain[home].append(psnr(reconstruct(classical, flat).clamp(0, 1), flat))
         tell(number + 1)
     every = [value for group in values.values() for value in group]
     figures: dict[str, Any] = {
@@ -80,6 +95,8 @@ def _of_autoencoder(
         "psnr": float(np.mean(every)),
         "psnr_worst": min(every),
         "psnr_by_folder": {folder: float(np.mean(group)) for folder, group in values.items() if group},
+        "psnr_classical": float(np.mean([value for group in plain.values() for value in group])),
+        "psnr_classical_by_folder": {folder: float(np.mean(group)) for folder, group in plain.items() if group},
     }
     if met:
         count = torch.stack(met).sum(0).double()
@@ -91,17 +108,18 @@ def _of_autoencoder(
 
 @torch.inference_mode()
 def _of_denoiser(denoiser: Denoiser, crops: list[tuple[str, Bytes]], seed: int, tell: Callable[[int], None]) -> Found:
-    values = np.zeros((len(SIGMAS), len(crops), 2))
+    values = np.zeros((len(SIGMAS), len(crops), 4))
     for number, (_, image) in enumerate(crops):
         clean = _tensor(image, denoiser)
         for level, sigma in enumerate(SIGMAS):
             noisy = _with_noise(clean, sigma, generator(seed, "prior", "judge", level, number))
             restored = denoiser.denoise(noisy, noisy.new_full((1,), sigma)).clamp(0, 1)
-            values[level, number] = psnr(noisy, clean), psnr(restored, clean)
+            found = (noisy, restored, median(noisy), box(noisy))
+            values[level, number] = [psnr(image, clean) for image in found]
         tell(number + 1)
     lines = [
-        {"sigma": sigma, "psnr_noisy": float(noisy), "psnr": float(restored)}
-        for sigma, (noisy, restored) in zip(SIGMAS, values.mean(1), strict=True)
+        {"sigma": sigma} | dict(zip(("psnr_noisy", "psnr", "psnr_median", "psnr_box"), map(float, means), strict=True))
+        for sigma, means in zip(SIGMAS, values.mean(1), strict=True)
     ]
     clean = _tiles(crops, DRAWN).to(_home(denoiser))
     sigma = SIGMAS[-2]

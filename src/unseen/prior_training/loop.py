@@ -127,7 +127,7 @@ def train_prior(
         trainee.to("cpu").save(str(folder))
         for path in folder.glob("*.safetensors"):
             path.chmod(0o644)  # as the other files: safetensors lets only their owner read them
-        found, picture = judged(experiment, folder, held_out, device, progress)
+        found, picture = judged(experiment, folder, held_out, crops, device, progress)
         summary = {
             "id": experiment.id,
             "kind": kind,
