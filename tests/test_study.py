@@ -1,5 +1,6 @@
 """Studies: the product of their axes, each cell done once, whatever stops them."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from unseen.images import write_image
 from unseen.rows import ATOMS
 from unseen.study.cores import FOLDER
 from unseen.study.record import BASELINES, StudyRecord, read_study
-from unseen.study.run import Event, plan, run_study
+from unseen.study.run import Event, plan, run_study, write_study
 from unseen.study.study import Study, apply_changes, load_study, read_yaml, with_value
 from unseen.training import Interrupted
 
@@ -425,3 +426,27 @@ def test_judging_on_training_images_is_refused(photographs: Path, tmp_path: Path
 def test_what_would_silently_mislead_is_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises((ConfigError, ValidationError), match=said):
         Study.model_validate({"name": "tiny", "question": "?", **change})
+
+
+def test_pairs_that_were_trained_on_are_seen_and_mixed_where_some_cells_have_not(
+    photographs: Path, tmp_path: Path
+) -> None:
+    for half in ("input", "target"):
+        for number, photo in enumerate(sorted(photographs.iterdir())[:4]):
+            path = tmp_path / "set" / half / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(photo.read_bytes())
+    folder = str(tmp_path / "set")
+    judge = {**described(photographs)["judge"], "suites": ["steep", {"name": "set", "pairs": {"folder": folder}}]}
+    ours = {"pairs": {"folders": [{"folder": f"{tmp_path}/set/../set"}]}}  # the same, written otherwise
+
+    def groups(**variants: Any) -> list[str]:
+        axes = {"variant": list(variants), "seed": [0]}
+        todo = plan(study_of(photographs, judge=judge, variants=variants, axes=axes, name="-".join(variants)), tmp_path)
+        todo.folder.mkdir(parents=True, exist_ok=True)
+        write_study(todo, None)
+        return [suite["group"] for suite in json.loads((todo.folder / "study.json").read_text())["suites"]]
+
+    assert groups(rain={}) == ["unseen", "unseen"]
+    assert groups(ours=ours) == ["unseen", "seen"]
+    assert groups(rain={}, ours=ours) == ["unseen", "mixed"]
