@@ -48,10 +48,10 @@ def models_in(folder: Path) -> dict[str, str]:
         diffusers.VQModel(
             block_out_channels=widths, down_block_types=("DownEncoderBlock2D",) * 3,
             up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=8, num_vq_embeddings=1024,
-            norm_num_groups=8, mid_block_add_attention=False,
+            norm_num_groups=4, mid_block_add_attention=False,
         ).save_pretrained(folder / "vqgan")  # fmt: skip
         diffusers.UNet2DModel(
-            block_out_channels=widths, norm_num_groups=8, layers_per_block=1, add_attention=False,
+            block_out_channels=widths, norm_num_groups=4, layers_per_block=1, add_attention=False,
             down_block_types=("DownBlock2D",) * 3, up_block_types=("UpBlock2D",) * 3,
         ).save_pretrained(folder / "diffusion")  # fmt: skip
     diffusers.EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0, sigma_data=0.5).save_pretrained(folder / "diffusion")

@@ -16,6 +16,7 @@ import yaml
 from ship import LICENCES, ROOT, UNSEEN
 
 from unseen.priors.files import FETCHED
+from unseen.training_images import FILE as FINGERPRINTS
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
         sys.exit(done.returncode)
     home = ROOT / "src/unseen/weights" / given.name
     home.mkdir(parents=True, exist_ok=True)
-    for name in (*FETCHED, "README.md", "picture.png", "figures.json"):
+    for name in (*FETCHED, FINGERPRINTS, "README.md", "picture.png", "figures.json"):
         if (trained / name).is_file():
             shutil.copyfile(trained / name, home / name)
     print(home.relative_to(ROOT))

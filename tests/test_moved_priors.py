@@ -14,16 +14,19 @@ from unseen.app.offers import offer_models
 from unseen.backgrounds import BackgroundsConfig
 from unseen.checkpoints import load_checkpoint, save_network, start
 from unseen.cli import app
+from unseen.cli.opening import models_named
 from unseen.errors import CheckpointError, ConfigError
 from unseen.evaluation.ceiling import priors_in
 from unseen.evaluation.probe import layers
 from unseen.experiment import Experiment
 from unseen.images import read_image, write_image
+from unseen.leaks import find_leaks, fingerprints, save_fingerprints
 from unseen.models import open_model, turned
 from unseen.networks import GuidedConfig, ResNetConfig, build
 from unseen.priors import PriorConfig, source
 from unseen.study.run import run_study
 from unseen.study.study import Study
+from unseen.training_images import met_by, of_prior
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +130,32 @@ def test_a_dial_without_a_model_is_refused(tmp_path: Path) -> None:
     code, _, said = run("evaluate", "--restored", tmp_path, "--dial", "features=1")
     assert code != 0 and "none is named" in said
     code, _, said = run("evaluate", "median", "--on", "clean", "--prior", small_tae(tmp_path / "prior"))
-    assert code != 0 and "no model that is named works with a prior" in said
+    assert code != 0 and "no model that is named works with this prior" in said
+
+
+def test_models_with_different_priors_find_theirs_among_all_that_are_named(trained: Path, tmp_path: Path) -> None:
+    priors = [tmp_path / "prior", small_tae(tmp_path / "second", seed=8)]
+    config = GuidedConfig(prior=PriorConfig(source=str(priors[1])), width=4)
+    experiment = load_checkpoint(trained).experiment.model_copy(update={"network": config})
+    save_network(tmp_path / "other.safetensors", build(config, 0).state_dict(), experiment, 1)
+    moved = [str(prior.rename(tmp_path / f"moved-{prior.name}")) for prior in priors]
+    models = models_named([str(trained), str(tmp_path / "other.safetensors")], "cpu", priors=moved)
+    assert [model.name for model in models] == ["net", "other"]
+    with pytest.raises(ConfigError, match="no model that is named works with this prior"):
+        models_named([str(trained)], "cpu", priors=[*moved[:1], str(small_tae(tmp_path / "third", seed=9))])
+
+
+def test_what_a_prior_was_trained_on_counts_among_what_its_networks_met(
+    trained: Path, photographs: Path, tmp_path: Path
+) -> None:
+    experiment = load_checkpoint(trained).experiment
+    assert len(met_by(experiment)) == 2 and of_prior("hub:owner/name") is None
+    test = read_image(photographs / "3.png")  # held out of the network's training, and not of the prior's
+    save_fingerprints(tmp_path / "prior" / "fingerprints.safetensors", fingerprints([("portrait.png", test)]))
+    (leak,) = find_leaks(met_by(experiment), fingerprints([("3.png", test)]))
+    assert (leak.train, leak.test) == ("portrait.png", "3.png")
+    (tmp_path / "prior").rename(tmp_path / "elsewhere")
+    assert len(met_by(experiment)) == 2
 
 
 def test_an_evaluation_repeats_the_ceiling(trained: Path, tmp_path: Path) -> None:

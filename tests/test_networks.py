@@ -30,6 +30,7 @@ from unseen.networks import (
     build,
     pad_to_multiple,
 )
+from unseen.networks.codes import Block
 from unseen.networks.swinir import attention
 from unseen.priors import PriorConfig
 from unseen.seeding import generator, seeded
@@ -387,3 +388,20 @@ def test_attention_written_out_is_that_of_torch() -> None:
         assert torch.allclose(attention(query, key, value, bias), written, atol=1e-6)
     written.sum().backward()
     assert bias.grad is not None and bias.grad.isfinite().all()
+
+
+def test_a_layer_over_codes_is_the_transformer_of_torch() -> None:
+    """The same weights, the same tokens: `nn.TransformerEncoderLayer`, normalised first, in training mode."""
+    torch_layer = torch.nn.TransformerEncoderLayer(8, 2, 16, 0.0, "gelu", batch_first=True, norm_first=True)
+    mine = Block(8, 2)
+    names = {
+        "norm1": torch_layer.norm1, "norm2": torch_layer.norm2, "answered": torch_layer.self_attn.out_proj,
+        "through.0": torch_layer.linear1, "through.2": torch_layer.linear2,
+    }  # fmt: skip
+    with torch.no_grad():
+        for name, module in names.items():
+            mine.get_submodule(name).load_state_dict(module.state_dict())
+        mine.asked.weight.copy_(torch_layer.self_attn.in_proj_weight)
+        mine.asked.bias.copy_(torch_layer.self_attn.in_proj_bias)
+    tokens = torch.randn(2, 5, 8, generator=generator(0, "tokens"))
+    assert torch.allclose(mine(tokens), torch_layer(tokens), atol=1e-5)

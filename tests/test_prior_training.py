@@ -375,6 +375,15 @@ def test_the_multiscale_loss_is_blind_to_a_shift_and_sees_a_step_at_every_scale(
     assert float(multiscale(step, clean, 3)) == pytest.approx((1 / 7 + 1 / 3 + 1) / 6)
 
 
+def test_the_defaults_of_a_kind_hold_however_it_is_given() -> None:
+    for given in (
+        {"prior": VAE()}, {"prior": {"kind": "vae"}}, {"prior": VAE(), "recipe": PriorRecipe(steps=5)},
+        {"prior": {"kind": "vae"}, "recipe": {"steps": 5}},
+    ):  # fmt: skip
+        assert PriorExperiment.model_validate(given).recipe.ema == VAE.RECIPE["ema"]
+    assert PriorExperiment(prior=VAE(), recipe=PriorRecipe(ema=None)).recipe.ema is None
+
+
 def test_principal_components_are_the_least_error_of_a_linear_coder() -> None:
     rng = generator(0, "patches")
     few = torch.randn(3, 48, generator=rng)

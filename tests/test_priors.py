@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import shutil
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from unseen.images import to_bytes, write_image
 from unseen.networks import Guided, GuidedConfig, build
 from unseen.priors import DenoiserConfig, Prior, PriorConfig, PriorL1, blank, essence, open_denoiser, open_prior, tae
 from unseen.priors.files import WEIGHTS, located
+from unseen.restoration.tiles import tiler_for
 from unseen.seeding import generator, seeded
 from unseen.shipped import shipped_priors
 from unseen.types import Batch
@@ -135,7 +138,17 @@ def test_a_prior_of_the_package_is_found_by_its_name(tmp_path: Path, monkeypatch
     with pytest.raises(ConfigError, match=r"comes with the package \(small-vae\)"):
         located("small-vqgan")
     (tmp_path / "small-vae").mkdir()
+    assert located("small-vae") == home  # an empty folder, or one of something else, is no prior
+    (tmp_path / "small-vae" / "encoder.pth").touch()
     assert located("small-vae") == Path("small-vae")
+
+
+def test_a_prior_whose_files_have_changed_is_read_again(tmp_path: Path) -> None:
+    folder = small_tae(tmp_path / "prior", seed=0)
+    before = PriorConfig(source=str(folder)).content
+    assert PriorConfig(source=str(folder)).content == before
+    small_tae(folder, seed=1)
+    assert PriorConfig(source=str(folder)).content != before
 
 
 @pytest.mark.parametrize("name", shipped_priors())
@@ -181,6 +194,16 @@ def test_what_is_no_prior_is_said(tmp_path: Path) -> None:
         PriorConfig(source=str(empty))
     with pytest.raises(ConfigError, match="no name on the hub"):
         located("hub:only-one-part")
+
+
+def test_a_repository_of_the_hub_without_a_model_says_where_one_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = types.ModuleType("huggingface_hub")
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: str(tmp_path / "none matched"), raising=False)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    with pytest.raises(CheckpointError, match=r"holds none of config.json.*hub:owner/pipeline/vae"):
+        located("hub:owner/pipeline")
     encoder, decoder = small_weights()
     for name, wrong in {
         "shape": {**encoder, "0.weight": torch.zeros(8, 3, 5, 5)},
@@ -396,6 +419,8 @@ def test_codes_are_told_from_the_degraded_image_and_begin_as_the_nearest_ones(mo
     settings = {"prior": PriorConfig(source=str(models["VQModel"])), "gate": False, "codes": {"width": 8, "layers": 1}}
     network = build(GuidedConfig.model_validate(settings), 0)
     assert isinstance(network, Guided)
+    tiler = tiler_for(network, "cpu", GuidedConfig.model_validate(settings))
+    assert tiler.tile == 256  # what places make of each other depends on it: it is the same on every machine
     degraded, clean = images(7, 9), images(7, 9).flip(-1)
     mask = torch.zeros(2, 1, 7, 9)
     batch = Batch(degraded=degraded, clean=clean, layer=mask, mask=mask)

@@ -34,7 +34,13 @@ def fetched_folder(source: str, names: tuple[str, ...], extra: str = "hub") -> P
     repository, inside = _parts(source, "folder")
     within = f"{inside}/" if inside else ""
     patterns = [within + name for name in names]
-    return _fetched(source, extra, lambda hub: hub.snapshot_download(repository, allow_patterns=patterns)) / inside
+    folder = _fetched(source, extra, lambda hub: hub.snapshot_download(repository, allow_patterns=patterns)) / inside
+    if not any((folder / name).is_file() for name in names):
+        raise CheckpointError(
+            f"{source} holds none of {', '.join(names)}. Name the folder in it that does: in a whole pipeline that is "
+            f"often one called vae, vqvae, movq or unet (hub:{repository}/vae)."
+        )
+    return folder
 
 
 def _parts(source: str, what: str) -> tuple[str, str]:

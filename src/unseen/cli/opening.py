@@ -48,7 +48,7 @@ def models_named(
     """All of them opened; None is the package's default. Dials are turned on those that have them, and one must."""
     from unseen.evaluation.baselines import BASELINES
     from unseen.models import Model, open_model, turned
-    from unseen.priors.moved import holds_priors
+    from unseen.priors.moved import unused
     from unseen.shipped import find_model
 
     chosen, values = device_named(device), _dials(dials or ())
@@ -58,8 +58,9 @@ def models_named(
         else open_model(find_model(source), device=chosen, trust=trust, precision=precision, priors=priors or ())
         for source in sources
     ]
-    if priors and not any(model.experiment is not None and holds_priors(model.experiment.network) for model in found):
-        raise ConfigError(f"--prior {priors[0]}: no model that is named works with a prior.")
+    networks = [model.experiment.network for model in found if model.experiment is not None]
+    if priors and (idle := unused(networks, priors)):
+        raise ConfigError(f"--prior {idle[0]}: no model that is named works with this prior.")
     if values and not found:
         raise ConfigError("--dial turns a dial of a model, and none is named.")
     for dial in values:

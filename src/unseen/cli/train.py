@@ -148,11 +148,11 @@ def read_experiment(
 def _refuse_leaks(experiment: "Experiment", test: list[str], allowed: bool, draw: Any) -> None:
     """Look for test images, by content, among those about to be trained on."""
     from unseen.cli.leaks import opened
-    from unseen.leaks import find_leaks, fingerprints, refuse_leaks
-    from unseen.training_images import clean_images
+    from unseen.leaks import find_leaks, refuse_leaks
+    from unseen.training_images import met_by
 
     tests = opened(test, "test", draw).prints
-    refuse_leaks(find_leaks(fingerprints(clean_images(experiment)), tests), allowed, "This experiment")
+    refuse_leaks(find_leaks(met_by(experiment), tests), allowed, "This experiment")
 
 
 def _tell(pairs: "StoredPairs") -> None:

@@ -21,6 +21,7 @@ from unseen.evaluation.suites import AnySuite, PairSuite, Suite
 from unseen.images import Bytes, to_bytes
 from unseen.priors import Prior, PriorConfig, open_prior
 from unseen.rows import rows_of
+from unseen.training_images import of_prior
 from unseen.types import Batch, Images, Outcome
 
 RECONSTRUCTION = "reconstruction"
@@ -117,10 +118,15 @@ def ceiling_on(
                 found.append(float(-10 * (restored - clean).square().mean().clamp(min=1e-10).log10()))
             if progress is not None:
                 progress(len(found), total)
+    told = (
+        ""
+        if of_prior(config.source) is not None
+        else " It does not tell what it was trained on: these images may be among it."
+    )
     return (
         f"The prior {prior.name} ({prior.content}) gives the {len(found)} clean images back at "
         f"{sum(found) / max(1, len(found)):.2f} dB (PSNR, RGB), {min(found, default=0):.1f} dB at worst: the ceiling "
-        "of what its decoder draws, where nothing is led past it."
+        f"of what its decoder draws, where nothing is led past it.{told}"
     )
 
 
@@ -165,6 +171,8 @@ def _timed(prior: Prior, images: Images, home: torch.device) -> tuple[Images, Te
 def _now(home: torch.device) -> float:
     if home.type == "cuda":
         torch.cuda.synchronize(home)
+    elif home.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()
 
 

@@ -17,6 +17,7 @@ from unseen.priors import Latents
 from unseen.ranges import Frozen
 
 Scores = Float[Tensor, "b codes rows columns"]
+Tokens = Float[Tensor, "b tokens width"]
 
 
 class CodesConfig(Frozen):
@@ -35,6 +36,26 @@ class CodesConfig(Frozen):
         return self
 
 
+class Block(nn.Module):
+    """A transformer's layer, normalised first (Xiong et al., ICML 2020): every token attends to every other, then
+    passes through two layers. The matrix of attention is never laid out whole, as `nn.TransformerEncoderLayer` lays it
+    out on a processor: memory grows with the tokens, not with their square."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.asked = nn.Linear(width, 3 * width)
+        self.answered = nn.Linear(width, width)
+        self.through = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        asked = self.asked(self.norm1(tokens)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        found = F.scaled_dot_product_attention(*asked.unbind(0))
+        tokens = tokens + self.answered(found.transpose(1, 2).flatten(2))
+        return tokens + self.through(self.norm2(tokens))
+
+
 class Codes(nn.Module):
     """Latents of `channels` to a score for each of `codes` at each place: the log-odds of being the clean image's code.
 
@@ -47,12 +68,7 @@ class Codes(nn.Module):
         self.places = nn.ModuleList(
             nn.Conv2d(config.width, config.width, 3, padding=1, groups=config.width) for _ in range(config.layers)
         )
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                config.width, config.heads, 2 * config.width, 0.0, "gelu", batch_first=True, norm_first=True
-            )
-            for _ in range(config.layers)
-        )
+        self.layers = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.layers))
         self.leave = nn.Conv2d(config.width, codes, 1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]

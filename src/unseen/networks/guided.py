@@ -32,9 +32,9 @@ from unseen.types import Batch, Images
 class GuidedConfig(NetworkConfig):
     """`gate`: choose per pixel between the input and the decoded image, with three convolutions of `width` channels
     that see both and their difference; without it the decoded image is the result. `features`: lead the encoder's
-    features into the decoder with this weight in [0, 1] (None: there is no such way); after training it is a dial
-    between the prior (0) and fidelity. `latent`: the weight, in training, of the distance between the latents and those
-    of the clean image (0.1 is our suggestion). `codes`: of a prior with a codebook, a transformer
+    features into the decoder with this weight in (0, 1] (None: there is no such way; at 0 it would never learn); after
+    training it is a dial between the prior (0) and fidelity. `latent`: the weight, in training, of the distance between
+    the latents and those of the clean image (0.1 is our suggestion). `codes`: of a prior with a codebook, a transformer
     chooses the codes (`unseen.networks.codes`; None: they are the nearest ones).
     """
 
@@ -42,7 +42,7 @@ class GuidedConfig(NetworkConfig):
     prior: PriorConfig
     gate: bool = True
     width: int = Field(default=16, ge=1, le=4096)
-    features: float | None = Field(default=None, ge=0, le=1)
+    features: float | None = Field(default=None, gt=0, le=1)
     latent: float = Field(default=0.0, ge=0)
     codes: CodesConfig | None = None
 

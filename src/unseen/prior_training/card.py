@@ -137,7 +137,7 @@ def _figures(kind: str, found: dict[str, Any]) -> list[str]:
     other = "vector quantisation" if "codes" in found else "principal components"
     lines = [
         f"Reconstruction of {found['images']} held-out images, PSNR in dB, beside {PLAIN[kind]}, fitted",
-        f"to the same images. At worst {found['psnr_worst']:.2f}.",
+        f"to the images trained on. At worst {found['psnr_worst']:.2f}.",
         "",
         f"| images | this | {other} |",
         "|---|---|---|",

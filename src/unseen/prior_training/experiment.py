@@ -42,12 +42,16 @@ class PriorExperiment(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _recipe_of_its_kind(cls, value: Any) -> Any:
-        prior = value.get("prior", {}) if isinstance(value, dict) else None
-        recipe = value.get("recipe", {}) if isinstance(value, dict) else None
-        if not isinstance(prior, dict) or not isinstance(recipe, dict):
+        if not isinstance(value, dict):
             return value
-        kind = KINDS.get(prior.get("kind", VAE.model_fields["kind"].default))
-        return value if kind is None else {**value, "recipe": {**kind.RECIPE, **recipe}}
+        prior, recipe = value.get("prior", {}), value.get("recipe", {})
+        if isinstance(recipe, PriorRecipe):
+            recipe = recipe.model_dump(exclude_unset=True)
+        named = prior.get("kind", VAE.model_fields["kind"].default) if isinstance(prior, dict) else None
+        kind = type(prior) if isinstance(prior, ALL) else KINDS.get(named)
+        return (
+            {**value, "recipe": {**kind.RECIPE, **recipe}} if kind is not None and isinstance(recipe, dict) else value
+        )
 
     @model_validator(mode="after")
     def _judged(self) -> Self:

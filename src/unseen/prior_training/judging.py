@@ -99,7 +99,7 @@ def _of_autoencoder(
         "psnr_classical_by_folder": {folder: float(np.mean(group)) for folder, group in plain.items() if group},
     }
     if met:
-        count = torch.stack(met).sum(0).double()
+        count = torch.stack(met).sum(0).cpu().double()
         perplexity = torch.special.entr(count / count.sum()).sum().exp().item()
         figures |= {"codes": len(count), "codes_met": int((count > 0).sum()), "perplexity": perplexity}
     clean = _tiles(crops, TILE).to(_home(prior))

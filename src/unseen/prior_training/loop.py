@@ -22,12 +22,15 @@ from unseen.backgrounds import Backgrounds
 from unseen.checkpoints import replace_with
 from unseen.errors import CheckpointError, ConfigError, TrainingError
 from unseen.images import write_image
+from unseen.leaks import fingerprints, save_fingerprints
 from unseen.prior_training.base import AbstractTrainee
 from unseen.prior_training.card import PICTURE, card, environment
 from unseen.prior_training.experiment import PriorExperiment, resolved
 from unseen.prior_training.judging import Progress, judged
+from unseen.priors.files import WEIGHTS
 from unseen.seeding import generator
 from unseen.training import LOG_EVERY, Interrupted, learning_rate, make_optimiser, stopping, using_threads, write_json
+from unseen.training_images import FILE as FINGERPRINTS
 from unseen.types import Images
 
 EXPERIMENT, FIGURES = "experiment.json", "figures.json"
@@ -82,6 +85,9 @@ def train_prior(
         run = _Run(experiment, folder, trainee)
         run.load(device)
         write_json(folder / EXPERIMENT, {"id": experiment.id, **json.loads(experiment.model_dump_json())})
+        if not (folder / FINGERPRINTS).is_file():
+            named = ((name, backgrounds.image(index)) for index, name in enumerate(backgrounds.names))
+            save_fingerprints(folder / FINGERPRINTS, fingerprints(named))
         log = _Log(folder / "log.csv", run.step)
         ending.callback(log.close)
         began, before = time.monotonic(), run.seconds
@@ -132,15 +138,15 @@ def train_prior(
             "id": experiment.id,
             "kind": kind,
             "parameters": sum(weight.numel() for weight in trainee.model.parameters()),
-            "megabytes": sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e6,
+            "megabytes": (folder / WEIGHTS).stat().st_size / 1e6,
             "steps": recipe.steps,
             "seconds": run.seconds,
             "environment": environment(experiment),
             "figures": found,
         }
         write_image(folder / PICTURE, picture)
-        images = len(backgrounds), len(held_out)
-        write_text(folder / "README.md", card(experiment, summary, images, command, licence))
+        counts = len(backgrounds), len(held_out)
+        write_text(folder / "README.md", card(experiment, summary, counts, command, licence))
         write_json(folder / FIGURES, summary)
         shutil.rmtree(folder / "state", ignore_errors=True)
     return trained

@@ -128,5 +128,5 @@ class VAETrainee(AbstractTrainee):
         """Latents of the folder have mean zero and unit variance: `shift_factor` and `scaling_factor` say how."""
         model: Any = self.model
         found = [model.encode(crops(number) * 2 - 1).latent_dist.mean for number in range(SETTLED)]
-        latents = torch.cat(found).double()
+        latents = torch.cat(found).cpu().double()  # not every accelerator has these
         model.register_to_config(shift_factor=float(latents.mean()), scaling_factor=float(1 / latents.std()))

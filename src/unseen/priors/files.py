@@ -32,22 +32,29 @@ def located(source: str) -> Path:
     """The folder or file that a source names, on this machine; one of the hub is fetched there, once.
 
     Of the hub: `hub:owner/name`, or `hub:owner/name/folder` for a folder in it. The name of one that comes with the
-    package stands for it, unless a file or folder here has that name. Raises ConfigError and CheckpointError.
+    package stands for it, unless a file, or a folder of weights, has that name here. Raises ConfigError and
+    CheckpointError.
     """
     if source.startswith(HUB):
         return fetched_folder(source, FETCHED, EXTRA)
-    path = expanded(source)
+    path, known = expanded(source), shipped_priors()
+    if source in known and not _weights_in(path):
+        return known[source]
     if path.exists():
         return path
-    known = shipped_priors()
-    if source in known:
-        return known[source]
     raise ConfigError(
         f"There is no prior at {source}: expected a folder of diffusers, or one with an encoder's and a decoder's "
         "weights of the TAESD family, or the name of one that comes with the package "
         f"({', '.join(known) or 'none in this installation'}). One of the Hugging Face hub is named hub:owner/name "
         "(docs/priors.md)."
     )
+
+
+def _weights_in(path: Path) -> bool:
+    """Whether there is a file, or a folder with weights, or with what says how they are built."""
+    if not path.is_dir():
+        return path.is_file()
+    return any(file.suffix in SUFFIXES or file.name == "config.json" for file in path.iterdir())
 
 
 def model_config(folder: Path) -> dict[str, Any] | None:

@@ -14,33 +14,33 @@ KEYS = {"source", "content", "architecture"}
 
 
 def moved(network: Mapping[str, Any], sources: Sequence[str]) -> dict[str, Any]:
-    """A network's configuration, dumped to JSON, with each prior where one of `sources` holds the same. One without
-    priors is left as it is. ConfigError where a source holds none of its priors, CheckpointError as for `PriorConfig`.
+    """A network's configuration, dumped to JSON, with each prior where one of `sources` holds the same; those that hold
+    other priors may be for another network. One without priors is left as it is. ConfigError where no source holds any
+    of its priors, CheckpointError as for `PriorConfig`.
     """
     wanted = sources_in(network)
     if not wanted:
         return dict(network)
-    found = {}
-    for source in sources:
-        content = _content(source)
-        if content not in wanted:
-            asked = "; ".join(f"{content}, which was at {where}" for content, where in wanted.items())
-            raise ConfigError(
-                f"--prior {source}: its content is {content}, and this network was trained with {asked}. Only the same "
-                "prior gives what the network has learned to work with."
-            )
-        found[content] = source
-    return _with(network, found)
+    held = {_content(source): source for source in sources}
+    if sources and held.keys().isdisjoint(wanted):
+        given = "; ".join(f"{source} holds {content}" for content, source in held.items())
+        asked = "; ".join(f"{content}, which was at {where}" for content, where in wanted.items())
+        raise ConfigError(
+            f"--prior {given}, by content, and this network was trained with {asked}. Only the same prior gives what "
+            "the network has learned to work with."
+        )
+    return _with(network, held)
+
+
+def unused(networks: Sequence[BaseModel], sources: Sequence[str]) -> list[str]:
+    """Those of `sources` that hold no prior of any of the networks."""
+    wanted = {content for network in networks for content in sources_in(network.model_dump())}
+    return [source for source in sources if _content(source) not in wanted]
 
 
 def sources_in(network: Mapping[str, Any]) -> dict[str, str]:
     """The content of every prior of a configuration dumped to JSON, and where it lay."""
     return {prior["content"]: prior["source"] for prior in _priors(network)}
-
-
-def holds_priors(network: BaseModel) -> bool:
-    """Whether a network's configuration names a prior, or a diffusion model."""
-    return any(True for _ in _priors(network.model_dump()))
 
 
 def _content(source: str) -> str:

@@ -93,7 +93,7 @@ def _opened(config: Source, device: torch.device) -> Pretrained:
 def _read(kind: type[Source], source: str, content: str | None) -> Pretrained:
     """The model that `source` names; it must be that of `content`, where that is given."""
     try:
-        model = _cached(kind, source)
+        model = _cached(kind, source, () if source.startswith(HUB) else _stamp(located(source)))
     except ConfigError as error:
         if not content:
             raise
@@ -104,13 +104,21 @@ def _read(kind: type[Source], source: str, content: str | None) -> Pretrained:
     if content and model.content != content:
         raise ConfigError(
             f"The {kind.what} in {source} is not the one that this was made with: its content is {model.content}, not "
-            f"{content}. Put the old one back, or leave content out."
+            f"{content}. Put the old one back; or say where it lies with --prior (in Python: priors=[...]); or, in a "
+            "configuration of your own, leave content out."
         )
     return model
 
 
+def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """What tells whether what lies there has changed: of its files where they lie, their sizes and times."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    found = [(str(file.resolve()), file.stat()) for file in files if file.is_file()]
+    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in found)
+
+
 @lru_cache(maxsize=8)
-def _cached(kind: type[Source], source: str) -> Pretrained:
+def _cached(kind: type[Source], source: str, stamp: tuple[tuple[str, int, int], ...]) -> Pretrained:
     # Libraries may draw weights before they read them: what others draw next does not depend on who opened it first.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         path = located(source)

@@ -42,6 +42,10 @@ RAMP = 16
 SMALLEST = 32
 """Cores are not halved below so many pixels a side."""
 
+CODES_TILE = 256
+"""Pixels a side of the cores of a network that chooses codes: all places of a tile see each other, at a cost with the
+square of their number, and what they make of each other depends on the tile. So it is the same everywhere."""
+
 PROCESSOR_BYTES = 2**29
 """What a tile's features may take on a processor: more is no faster there."""
 
@@ -251,6 +255,8 @@ def tiler_for(restorer: Restorer, device: str, config: NetworkConfig | None = No
     side = math.isqrt(pixels) - 2 * halo - RAMP
     least = max(64, 2 * halo)  # smaller cores would see more of their surroundings than of themselves
     tile = min(2048, max(-(-least // multiple), side // multiple) * multiple)
+    if isinstance(config, GuidedConfig) and config.codes is not None:
+        tile = max(1, CODES_TILE // multiple) * multiple
     return Tiler(
         restorer, tile, halo, multiple, strength=strength, batch_pixels=min(pixels, 2**20) if accelerator else 0
     )

@@ -18,6 +18,7 @@ from unseen.evaluation.suites import PairSuite
 from unseen.experiment import Experiment, all_met
 from unseen.leaks import Fingerprints, find_leaks, fingerprints, joined, refuse_leaks
 from unseen.priors import PriorConfig
+from unseen.priors.moved import sources_in
 from unseen.study import cluster
 from unseen.study.cells import BASELINES, Event, Report
 from unseen.study.cores import Sharing
@@ -26,7 +27,7 @@ from unseen.study.plan import COUNT, Cell, Plan, plan
 from unseen.study.pool import run_on_cores
 from unseen.study.record import StudyRecord, read_study
 from unseen.study.study import Study
-from unseen.training_images import clean_images, training_fingerprints
+from unseen.training_images import clean_images, of_prior, training_fingerprints
 
 __all__ = ["Cell", "Event", "Plan", "plan", "run_study", "write_study"]
 
@@ -83,6 +84,9 @@ def leak_notes(todo: Plan, allowed: bool) -> tuple[str, ...]:
         key = whole.model_dump_json(include={"backgrounds", "pairs"})
         if key not in trained:
             trained[key] = fingerprints(clean_images(whole))
+        for source in sources_in(whole.model_dump()).values():
+            if source not in trained and (prints := of_prior(source)) is not None:
+                trained[source] = prints
         start = cell.experiment.start_from
         if start is not None and start not in trained:
             begun = load_checkpoint(start)
