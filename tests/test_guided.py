@@ -88,7 +88,7 @@ def test_the_latent_loss_is_the_distance_to_the_clean_latents() -> None:
     degraded, clean = images(8, 8), images(8, 8).flip(-1)
     mask = torch.zeros(1, 1, 8, 8)
     batch = Batch(degraded=degraded, clean=clean, layer=mask, mask=mask)
-    network, prior = guided(latent=0.1).train(), open_prior(CONFIG)
+    network, prior = guided(latent=0.1, choice=None).train(), open_prior(CONFIG)
     assert network.auxiliary(batch) is None  # there was no forward pass
     network(degraded)
     loss = network.auxiliary(batch)
@@ -98,4 +98,29 @@ def test_the_latent_loss_is_the_distance_to_the_clean_latents() -> None:
     assert all(weight.grad is not None for weight in network.encoder.parameters())
     network.eval()(degraded)
     assert network.auxiliary(batch) is None
-    assert guided().train().auxiliary(batch) is None
+    assert guided(choice=None).train().auxiliary(batch) is None
+
+
+def test_a_gate_that_has_shut_is_told_to_open_where_the_prior_is_nearer() -> None:
+    """Its own gradient vanishes with g (1 - g); that of `choice` is (g - t) times how much is in it, and wins."""
+    degraded, clean = images(8, 8), images(8, 8).flip(-1)
+    mask = torch.ones(1, 1, 8, 8)
+    batch = Batch(degraded=degraded, clean=clean, layer=mask, mask=mask)
+
+    def slope(choice: float | None, shut: float) -> float:
+        network = guided(choice=choice).train()
+        assert network.gate is not None
+        torch.nn.init.constant_(network.gate[-1].bias, shut)
+        restored = network(degraded)
+        more = network.auxiliary(batch)
+        assert (more is None) == (choice is None)
+        ((restored - clean).abs().mean() + (0 if more is None else more)).backward()
+        return network.gate[-1].bias.grad.item()
+
+    decoded = open_prior(CONFIG).reconstruct(degraded)
+    nearer = ((degraded - clean).abs().mean(1) < (decoded - clean).abs().mean(1)).float()
+    weight = ((degraded - clean).abs().mean(1) - (decoded - clean).abs().mean(1)).abs()
+    for shut in (-20.0, 20.0):
+        assert abs(slope(None, shut)) < 1e-6
+        wrong = float(((float(shut > 0) - nearer) * weight).mean())
+        assert abs(wrong) > 1e-3 and slope(0.5, shut) == pytest.approx(0.5 * wrong, rel=1e-3)

@@ -35,7 +35,8 @@ class GuidedConfig(NetworkConfig):
     features into the decoder with this weight in (0, 1] (None: there is no such way; at 0 it would never learn); after
     training it is a dial between the prior (0) and fidelity. `latent`: the weight, in training, of the distance between
     the latents and those of the clean image (0.1 is our suggestion). `codes`: of a prior with a codebook, a transformer
-    chooses the codes (`unseen.networks.codes`; None: they are the nearest ones).
+    chooses the codes (`unseen.networks.codes`; None: they are the nearest ones). `choice`: the weight, in training, of
+    telling the gate which of its two images is nearer to the clean one (None: it is not told).
     """
 
     kind: Literal["Guided"] = "Guided"
@@ -45,6 +46,7 @@ class GuidedConfig(NetworkConfig):
     features: float | None = Field(default=None, gt=0, le=1)
     latent: float = Field(default=0.0, ge=0)
     codes: CodesConfig | None = None
+    choice: float | None = Field(default=0.25, gt=0)
 
     def build(self) -> "Guided":
         return Guided(self)
@@ -55,8 +57,10 @@ class Guided(nn.Module):
 
     `encoder` starts as the prior's own and is trained. The gate starts at one half everywhere, whatever it sees: there
     both images, and the choice between them, get the strongest gradients, while a gate that starts shut would not learn
-    to open (its gradient falls as g (1 - g)). The ways past the latents start by adding nothing. So fresh weights
-    depend on the seed in the gate's and the ways' first layers alone.
+    to open (its gradient falls as g (1 - g)). It may shut all the same, while the encoder has not learned to take
+    anything away and the input is the better of the two nearly everywhere: then it gives every image back as it came,
+    and neither learns any more. `choice` is against that. The ways past the latents start by adding nothing. So fresh
+    weights depend on the seed in the gate's and the ways' first layers alone.
 
     `features` may be set at any time, to a weight in [0, 1]. Built on the meta device, nothing of the prior is read
     before the first image.
@@ -83,6 +87,7 @@ class Guided(nn.Module):
         self.last = "gate.4" if config.gate else f"encoder.{plan.last}"
         self._latents: Tensor | None = None
         self._scores: Tensor | None = None
+        self._gated: tuple[Tensor, Tensor] | None = None
 
     @property
     def dials(self) -> tuple[str, ...]:
@@ -121,22 +126,30 @@ class Guided(nn.Module):
         if self.gate is None:
             return decoded
         seen = torch.cat([degraded, decoded, (degraded - decoded).abs()], 1)
-        share = torch.sigmoid(self.gate(seen))
+        odds = self.gate(seen)
+        self._gated = (odds, decoded.detach()) if self.training and self.config.choice else None
+        share = torch.sigmoid(odds)
         return share * degraded + (1 - share) * decoded
 
     def auxiliary(self, batch: Batch) -> Float[Tensor, ""] | None:
         """What is to be added to the loss of the last forward pass in training: `latent` times the mean of |latents -
-        encode(clean)|, and `codes.weight` times the cross entropy between the scores and the clean image's codes; None
-        where there is neither. Of a prior with a codebook, the clean latents are its codes."""
-        latents, scores, self._latents, self._scores = self._latents, self._scores, None, None
-        if latents is None and scores is None:
+        encode(clean)|, `codes.weight` times the cross entropy between the scores and the clean image's codes, and
+        `choice` times `_choice`; None where there is none of them. Of a prior with a codebook, the clean latents are
+        its codes."""
+        latents, scores, gated = self._latents, self._scores, self._gated
+        self._latents = self._scores = self._gated = None
+        if latents is None and scores is None and gated is None:
             return None
+        found = batch.clean.new_zeros(())
+        if gated is not None and self.config.choice is not None:
+            found = self.config.choice * _choice(*gated, batch)
+        if latents is None and scores is None:
+            return found
         prior = open_prior(self.config.prior, batch.clean.device)
         with torch.no_grad():
             wanted = prior.embed(batch.clean)
-        found = batch.clean.new_zeros(())
         if latents is not None:
-            found = self.config.latent * (latents.float() - prior.quantise(wanted)).abs().mean()
+            found = found + self.config.latent * (latents.float() - prior.quantise(wanted)).abs().mean()
         if scores is not None and self.config.codes is not None:
             found = found + self.config.codes.weight * F.cross_entropy(scores.float(), prior.codes(wanted))
         return found
@@ -164,6 +177,16 @@ class Guided(nn.Module):
                 hooks.enter_context(source.register_forward_hook(keep(tap.stride)))
                 hooks.enter_context(goal.register_forward_hook(join(tap.stride, way)))
             yield
+
+
+def _choice(odds: Float[Tensor, "b 1 h w"], decoded: Images, batch: Batch) -> Float[Tensor, ""]:
+    """How wrongly the gate chooses: the cross entropy of its log-odds for the input, where that is nearer to the clean
+    image than `decoded`, or else against it, each pixel weighted by how much there is in it, the difference of both
+    distances (mean absolute differences over the channels). Its gradient, (g - t) times the weight, is what that of
+    L1 would be without the factor g (1 - g), which vanishes where the gate has decided, be it wrongly."""
+    to_input, to_decoded = ((image - batch.clean).abs().mean(1, keepdim=True) for image in (batch.degraded, decoded))
+    nearer = (to_input < to_decoded).float()
+    return F.binary_cross_entropy_with_logits(odds.float(), nearer, (to_input - to_decoded).abs())
 
 
 def _gate(width: int) -> nn.Sequential:

@@ -23,11 +23,11 @@ PLAIN = {
     "vqgan": "vector quantisation of\npatches (Lloyd's), as many codes for as many pixels",
 }
 OPENS = {
-    "vae": ("PriorConfig, open_prior", "open_prior(PriorConfig(source={folder!r}))", "prior.reconstruct(images)"),
-    "vqgan": ("PriorConfig, open_prior", "open_prior(PriorConfig(source={folder!r}))", "prior.reconstruct(images)"),
+    "vae": ("PriorConfig, open_prior", 'open_prior(PriorConfig(source="{folder}"))', "prior.reconstruct(images)"),
+    "vqgan": ("PriorConfig, open_prior", 'open_prior(PriorConfig(source="{folder}"))', "prior.reconstruct(images)"),
     "diffusion": (
         "DenoiserConfig, open_denoiser",
-        "open_denoiser(DenoiserConfig(source={folder!r}))",
+        'open_denoiser(DenoiserConfig(source="{folder}"))',
         "prior.denoise(noisy, sigma)",
     ),
 }
