@@ -7,6 +7,7 @@ This file stays whole because all panels share their pens, scales and limits.
 import io
 import math
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -138,12 +139,16 @@ class Pen:
         }
 
 
+LONGEST = 24
+"""Of a name along an axis where there is little room, so many characters are written."""
+
+
 @dataclass(frozen=True)
 class Plot:
     """One panel. `alt` says in words what it shows, `note` which way is better.
 
-    `left` and `right` are where the axes end, as shares of the panel's width: laying out by trial takes half the time
-    of a report.
+    `left` and `right` are where the axes end, as shares of the panel's width, and `bottom`, of its height: laying out
+    by trial takes half the time of a report.
     """
 
     key: str
@@ -152,6 +157,7 @@ class Plot:
     draw: Callable[[Axes], None]
     note: str = ""
     left: float = 0.12
+    bottom: float = 0.18
     right: float = 0.97
 
 
@@ -206,6 +212,10 @@ class Scale:
         axes.set_xlim(*limits)
         axes.xaxis.set_major_locator(FixedLocator(at))
         axes.xaxis.set_minor_locator(NullLocator())
+        if self.crowded(settings):  # two lines of names are not enough
+            names = [textwrap.shorten(s.label, LONGEST, placeholder="\u2026") for s in settings]
+            axes.set_xticks(at, labels=names, rotation=35, ha="right", rotation_mode="anchor")
+            return
         labels, before, dropped = [], -1.0, False
         for place, setting in zip(along, settings, strict=True):
             dropped = place - before < 0.035 * (2 + len(setting.label)) and not dropped
@@ -213,6 +223,11 @@ class Scale:
             before = place
         axes.set_xticks(at, labels=labels)
         axes.set_xlabel(self.title)
+
+    def crowded(self, settings: Sequence[Setting]) -> bool:
+        """Whether names that lie side by side are too long, or too many, to be written in two lines."""
+        longest = max(min(len(s.label), LONGEST) for s in settings)
+        return any(s.number is None for s in settings) and 2 / len(settings) < 0.035 * (2 + longest)
 
 
 def scale_of(tables: Tables, settings: Sequence[Setting]) -> Scale:
@@ -259,7 +274,15 @@ def _curve_plot(tables: Tables, settings: Sequence[Setting], quantity: str) -> P
         _shade_blind(axes, quantity)
 
     alt = _alt(found.title, quantity, settings, lines)
-    return Plot(quantity, title_of(quantity), alt, draw, _ARROWS[found.better], right=0.85 if levels else 0.97)
+    return Plot(
+        quantity,
+        title_of(quantity),
+        alt,
+        draw,
+        _ARROWS[found.better],
+        right=0.85 if levels else 0.97,
+        bottom=0.34 if scale.crowded(settings) else 0.18,
+    )
 
 
 def _trade_plot(tables: Tables, series: str, settings: Sequence[Setting]) -> Plot:
@@ -510,7 +533,7 @@ def svg(plot: Plot, prefix: str) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.5, 3.0))
         figure.patch.set_alpha(0)
-        axes = figure.add_axes((plot.left, 0.18, plot.right - plot.left, 0.79))
+        axes = figure.add_axes((plot.left, plot.bottom, plot.right - plot.left, 0.97 - plot.bottom))
         axes.patch.set_alpha(0)
         plot.draw(axes)
         return inlined(figure, prefix)
@@ -556,8 +579,8 @@ def sheet(plots: Sequence[Plot], pens: Sequence[Pen], columns: int = 3) -> bytes
         for place, plot in enumerate(plots):
             row, column = divmod(place, columns)
             bottom = 1 - head / (high * lines + head) - (row + 1) * tall
-            corner = ((column + plot.left) / columns, bottom + 0.2 * tall)
-            axes = figure.add_axes((*corner, (plot.right - plot.left) / columns, 0.63 * tall))
+            corner = ((column + plot.left) / columns, bottom + (plot.bottom + 0.02) * tall)
+            axes = figure.add_axes((*corner, (plot.right - plot.left) / columns, (0.81 - plot.bottom) * tall))
             plot.draw(axes)
             axes.set_title(plot.title, pad=17 if plot.note else None)
             axes.text(0, 1.02, plot.note, transform=axes.transAxes, fontsize=8.5, color=MUTED, va="bottom")
