@@ -3,9 +3,9 @@
 Bagrov, Iakovlev, Iliasov, Katsnelson, Mazurenko: Multiscale structural complexity of natural patterns, PNAS 117(48),
 2020. An image is averaged over ever larger blocks, and each copy compared with the one before.
 
-**Read the scales, not the sum alone.** For blocks of 2 x 2 the steps are orthogonal, so that wherever the sides are
-powers of two the sum over all scales is half the variance of the image, by Pythagoras: contrast, at whatever scale.
-How it is spread over the scales is what tells leaves from sky; `grain` is its mean.
+**Read the scales, not the sum alone.** For blocks of 2 x 2 the steps are orthogonal, so that in a square whose
+side is a power of two the sum over all scales is half the variance of the image, by Pythagoras: contrast, at whatever
+scale. How it is spread over the scales is what tells leaves from sky; `grain` is its mean.
 """
 
 import torch
