@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 from ship import LICENCES, ROOT, UNSEEN
 
+from unseen.prior_training.card import PICTURE, SHOWS
 from unseen.priors.files import FETCHED
 from unseen.training_images import FILE as FINGERPRINTS
 
@@ -33,9 +34,12 @@ def main() -> None:
         sys.exit(done.returncode)
     home = ROOT / "src/unseen/weights" / given.name
     home.mkdir(parents=True, exist_ok=True)
-    for name in (*FETCHED, FINGERPRINTS, "README.md", "picture.png", "figures.json"):
+    for name in (*FETCHED, FINGERPRINTS, "figures.json"):
         if (trained / name).is_file():
             shutil.copyfile(trained / name, home / name)
+    card = (trained / "README.md").read_text(encoding="utf-8")
+    shown = f"![{SHOWS[kind]}]({PICTURE})\n\n{SHOWS[kind]}\n\n"  # photographs of others, which stay where they are
+    (home / "README.md").write_text(card.replace(shown, ""), encoding="utf-8")
     print(home.relative_to(ROOT))
 
 
