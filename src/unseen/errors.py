@@ -39,6 +39,10 @@ class TrainingError(UnseenError):
     """Training cannot go on: the loss is not finite, the state does not fit the experiment."""
 
 
+class NotFiniteError(TrainingError):
+    """A loss, or what a network restores, is not finite: its training has diverged, or its weights are broken."""
+
+
 class StudyError(UnseenError):
     """A study that cannot be run or reported as it stands."""
 

@@ -29,7 +29,7 @@ from torch import nn
 from unseen import checkpoints
 from unseen.backgrounds import Backgrounds
 from unseen.data import Pairs, StoredPairs
-from unseen.errors import CheckpointError, ConfigError, TrainingError, UnseenError
+from unseen.errors import CheckpointError, ConfigError, NotFiniteError, TrainingError, UnseenError
 from unseen.experiment import Experiment, Recipe, resolve
 from unseen.networks import build
 from unseen.regularisation import Regulariser
@@ -103,7 +103,7 @@ def train(
     saved, and the same call without it goes on.
 
     `processes` share every batch: Fabric starts this same program once more for each, or torchrun has done so. Raises
-    TrainingError where the loss is not finite, Interrupted after Ctrl-C or SIGTERM, with the state saved.
+    NotFiniteError where the loss is not finite, Interrupted after Ctrl-C or SIGTERM, with the state saved.
     """
     if not experiment.synthetic:
         backgrounds = None
@@ -161,8 +161,8 @@ def train(
         def seconds() -> float:
             return spent + time.monotonic() - began
 
-        def diverged(step: int, mean: float) -> TrainingError:
-            return TrainingError(
+        def diverged(step: int, mean: float) -> NotFiniteError:
+            return NotFiniteError(
                 f"The loss is {mean} by step {step}: training has diverged. Lower the learning rate "
                 f"({recipe.learning_rate:g}) or clip the gradient (clip: {recipe.clip}). The last good state, "
                 f"if one was saved, stays in {folder / 'state'}."

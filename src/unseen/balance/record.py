@@ -30,6 +30,7 @@ class Trial:
 
     `psnr`: dB by suite ("narrow", and the pseudo-unseen ones) at the last step judged; `value`: what is maximised, dB
     over ordinary training (None: not judged yet). `predicted`: what its complexity alone promised, no unit.
+    `message`: what was said where it diverged.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Trial:
     psnr: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     predicted: float | None = None
+    message: str = ""
 
 
 @dataclass(frozen=True)

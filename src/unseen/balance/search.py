@@ -8,7 +8,7 @@ on from its last saved state, and what has been judged is not judged again.
 import json
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -21,13 +21,13 @@ from unseen import training
 from unseen.balance.predict import Prediction
 from unseen.balance.record import FILE, LIGHTEST, Balance, Trial, read_balance
 from unseen.balance.space import ORDINARY, Params, Space
-from unseen.balance.trials import NARROW, RUNG, Sitting, worth
+from unseen.balance.trials import DIVERGED, NARROW, RUNG, Sitting, worth
 from unseen.checkpoints import replace_with
 from unseen.errors import ConfigError, StudyError, TrainingError
 from unseen.experiment import Experiment
 from unseen.study.cells import Event, Report
 from unseen.study.cores import Sharing
-from unseen.study.jobs import Board, Job, claimed
+from unseen.study.jobs import CHANCES, Board, Job, claimed
 from unseen.study.pool import run_board
 
 STARTERS = (
@@ -40,6 +40,9 @@ on photographs (docs/balance.md)."""
 
 ENDED, TRIALS = "ended", "trials"
 """Kinds of news beside those of a study: a trial has ended (`message`: how); so many trials of so many have."""
+
+TOO_MANY = 3
+"""So many trials that fail one after another end a search: what is wrong is not the settings."""
 
 _JOURNAL, _BOUNDS, _STUDY = "trials.journal", "bounds.json", "balance"
 
@@ -57,10 +60,12 @@ def search(
     tell: Report | None = None,
 ) -> Balance:
     """Try up to `trials` experiments, `workers` at a time (fewer where fewer fit this machine), none begun after
-    `minutes`; go on where a search in `folder` was. Returns all trials there.
+    `minutes` once two are finished; go on where a search in `folder` was. Returns all trials there.
 
-    ConfigError where the folder holds a search within other bounds or with another judge, or where another process
-    searches in it. TrainingError where ordinary training fails. Ctrl-C saves and raises Interrupted.
+    One that diverges counts as a trial. One that fails otherwise (a full disk, too little memory) does not, and is
+    begun once more. ConfigError where the folder holds a search within other bounds or with another judge, or where
+    another process searches in it. TrainingError where ordinary training fails, StudyError where `TOO_MANY` trials in a
+    row do. Ctrl-C saves and raises Interrupted.
     """
     optuna = _optuna()
     folder, runs, report = Path(folder), Path(runs), tell or (lambda event: None)
@@ -87,6 +92,7 @@ class _Record:
         self._states = optuna.trial.TrialState
         self._found = _open(optuna, self.space, folder)
         self._again = deque(self._broken_off())
+        self._given_up: list[dict[str, Any]] = []
 
     def _broken_off(self) -> list[dict[str, Any]]:
         """Points of trials that a process was at, or was to begin, when it died: they are tried again, first of all,
@@ -104,7 +110,7 @@ class _Record:
     def propose(self, ordinary: bool) -> tuple[Any, Params]:
         """The next trial, and its parameters: ordinary training, one that was broken off, a starter, or what Optuna
         proposes."""
-        known = [trial.params for trial in self._kept()]
+        known = [trial.params for trial in self._kept()] + self._given_up
         starters = [point for params in STARTERS if (point := _as_point(params, self.space)) not in known]
         point = None
         if ordinary:
@@ -137,8 +143,9 @@ class _Record:
             trial.set_user_attr("failed", failed)
         self._found.tell(trial, state=self._states.PRUNED)
 
-    def dropped(self, trial: Any) -> None:
-        """It came to nothing, and counts for nothing."""
+    def dropped(self, trial: Any, again: bool = True) -> None:
+        """It came to nothing, and counts for nothing; it is tried `again`, or not before the search is begun anew."""
+        (self._again if again else self._given_up).append(dict(trial.params))
         self._found.tell(trial, state=self._states.FAIL)
 
     @property
@@ -205,6 +212,8 @@ class _Search(Board):
         self._mine: dict[str, tuple[Any, Params, Path]] = {}  # under way, by label
         self._unsettled: list[tuple[str, int]] = []
         self._told: set[tuple[str, int]] = set()  # of which trial at which rung the record knows
+        self._diverged: dict[str, str] = {}  # what was said of trials that did, by label
+        self._failed, self._in_a_row = Counter[Params](), 0
         self._dropped = False
         self.template = self._sitting.job(ORDINARY, "")
         self._ordinary = self._sitting.folder(ORDINARY)
@@ -244,6 +253,9 @@ class _Search(Board):
     def tell(self, event: Event) -> bool | None:
         if event.kind == RUNG:
             return self._rung(event.cell, event.done)
+        if event.kind == DIVERGED:
+            self._diverged[event.cell] = event.message
+            return None
         if event.kind in ("train", "judge") and event.cell in self._mine and self._mine[event.cell][1] == ORDINARY:
             self._under_way = True
         if event.kind != "done":
@@ -297,6 +309,13 @@ class _Search(Board):
 
     def _finish(self, label: str) -> None:
         trial, params, folder = self._mine[label]
+        self._in_a_row = 0
+        if label in self._diverged:
+            if params == ORDINARY:
+                raise self._without_ordinary(self._diverged[label])
+            self._record.pruned(trial, failed=self._diverged[label])
+            self._say(label, f"diverged. {self._diverged[label]}")
+            return
         mine, ordinary = self._sitting.known(folder, self._space.steps), self._of_ordinary(self._space.steps)
         if mine is None:
             self._record.pruned(trial)
@@ -318,21 +337,29 @@ class _Search(Board):
             self._settle()
 
     def _fail(self, label: str) -> None:
-        """A setting that does not do, unless it is ordinary training itself."""
+        """It failed for what is no fault of its settings: it is begun once more, after others."""
         trial, params, _ = self._mine[label]
-        if params != ORDINARY:
-            self._record.pruned(trial, failed=self.failures[label])
-            self._say(label, "")
-            return
+        if params == ORDINARY:
+            raise self._without_ordinary(self.failures[label])
+        self._failed[params] += 1
+        self._in_a_row += 1
+        self._record.dropped(trial, again=self._failed[params] < CHANCES)
+        del self._mine[label]
+        if self._in_a_row >= TOO_MANY:
+            raise StudyError(
+                f"{TOO_MANY} trials in a row failed, the last one so: {self.failures[label]} What is finished is kept; "
+                "see to the cause, and run the same command again to go on."
+            )
+
+    def _without_ordinary(self, message: str) -> TrainingError:
         for other, _, _ in self._mine.values():
             self._record.dropped(other)
-        raise TrainingError(f"Ordinary training, which all is measured against, failed: {self.failures[label]}")
+        return TrainingError(f"Ordinary training, which all is measured against, failed: {message}")
 
     def _say(self, label: str, message: str) -> None:
         del self._mine[label]
         self._record.write()
-        if message:
-            super().tell(Event(label, ENDED, message=message))
+        super().tell(Event(label, ENDED, message=message))
         super().tell(Event("", TRIALS, self._record.begun - len(self._mine), self._trials))
 
     def drop(self) -> None:
@@ -375,14 +402,18 @@ def _write_bounds(optuna: Any, sitting: Sitting, folder: Path, name: str, tell: 
                 f"{folder} holds a search that was judged otherwise: the images, or what is held out, have changed. "
                 "Choose another folder with -o."
             )
-        if backgrounds != sitting.backgrounds:
-            raise ConfigError(
-                f"{folder} holds a search on other backgrounds: images have come, gone or changed. Choose another "
-                "folder with -o."
-            )
+        for what, own, now in (
+            ("backgrounds", backgrounds, sitting.backgrounds),
+            ("pairs", written.get("pairs", sitting.pairs), sitting.pairs),
+        ):
+            if own != now:
+                raise ConfigError(
+                    f"{folder} holds a search on other {what}: images have come, gone or changed. Choose another "
+                    "folder with -o."
+                )
         if written.get("valued") != valued:
             _value_anew(optuna, sitting, folder)
-            new = {"space": value, "valued": valued, "backgrounds": sitting.backgrounds}
+            new = {"space": value, "valued": valued, "backgrounds": sitting.backgrounds, "pairs": sitting.pairs}
             training.write_json(path, written | new)
         return prediction
 
@@ -394,7 +425,7 @@ def _write_bounds(optuna: Any, sitting: Sitting, folder: Path, name: str, tell: 
         path,
         {
             "name": name, "space": value, "prediction": asdict(prediction), "judge": sitting.judge,
-            "backgrounds": sitting.backgrounds, "valued": valued,
+            "backgrounds": sitting.backgrounds, "pairs": sitting.pairs, "valued": valued,
             "trained within": sitting.space.inner.describe(),
             "judged on": {suite.name: suite.describe() for suite in sitting.suites},
         },
@@ -421,11 +452,14 @@ def _value_anew(optuna: Any, sitting: Sitting, folder: Path) -> None:
             study.enqueue_trial(trial.params or trial.system_attrs.get("fixed_params", {}))
             continue
         if psnr and step in known:
-            value = worth(psnr, known[step], sitting.space)
-            if trial.state == states.COMPLETE:
-                trial.value = value
-            elif step in trial.intermediate_values:
-                trial.intermediate_values[step] = value
+            judged = {step: psnr}
+            for rung in trial.intermediate_values:  # of those before the last one its own folder tells
+                then = sitting.known(sitting.runs / trial.user_attrs["experiment"], rung)
+                judged = judged if then is None else {rung: then, **judged}
+            values = {at: worth(then, known[at], sitting.space) for at, then in judged.items() if at in known}
+            trial.intermediate_values = {rung: values[rung] for rung in trial.intermediate_values if rung in values}
+            if trial.value is not None:  # of one that ended early that at its last rung
+                trial.value = values[step]
         study.add_trial(trial)
     new.replace(path)
 
@@ -553,6 +587,7 @@ def trials_of(found: Sequence[Any]) -> tuple[Trial, ...]:
                 psnr=trial.user_attrs.get("psnr", {}),
                 seconds=seconds,
                 predicted=trial.user_attrs.get("predicted"),
+                message=trial.user_attrs.get("failed", ""),
             )
         )
     return tuple(kept)

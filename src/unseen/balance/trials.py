@@ -19,6 +19,8 @@ from unseen import training
 from unseen.backgrounds import Backgrounds
 from unseen.balance.space import ORDINARY, Params, Space
 from unseen.checkpoints import load_checkpoint, restorer
+from unseen.data import StoredPairs
+from unseen.errors import NotFiniteError
 from unseen.evaluation.evaluate import evaluate
 from unseen.evaluation.suites import Suite
 from unseen.rows import summarise
@@ -28,16 +30,20 @@ from unseen.study.jobs import Job
 RUNG = "rung"
 """The kind of news that a trial was judged at a rung; who is told answers False to end it there."""
 
+DIVERGED = "diverged"
+"""The kind of news that the loss of a trial, or what it restores, is not finite; `message` says where."""
+
 
 @dataclass(frozen=True)
 class Sitting:
-    """Who judges trials, and where they lie: the space, the folder of runs, the judge's name, and the hash of the
-    backgrounds that trials choose from."""
+    """Who judges trials, and where they lie: the space, the folder of runs, the judge's name, and the hashes of the
+    backgrounds that trials choose from, and of the pairs they are mixed with (None: none)."""
 
     space: Space
     runs: Path
     judge: str
     backgrounds: str
+    pairs: str | None = None
     contents: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
     """The hash of backgrounds by their configuration: images are read for it once in a search."""
 
@@ -48,7 +54,8 @@ class Sitting:
         pool = space.trial(ORDINARY).backgrounds
         content = Backgrounds(pool).content_hash
         name = judge.id(images.content_hash, images.names)
-        return cls(space, runs, name, content, {pool.model_dump_json(): content})
+        pairs = None if space.experiment.pairs is None else StoredPairs(space.experiment.pairs).content_hash
+        return cls(space, runs, name, content, pairs, {pool.model_dump_json(): content})
 
     @property
     def suites(self) -> tuple[Suite, ...]:
@@ -61,7 +68,7 @@ class Sitting:
         key = experiment.backgrounds.model_dump_json()
         if key not in self.contents:
             self.contents[key] = Backgrounds(experiment.backgrounds).content_hash
-        return self.runs / training.named(experiment, self.contents[key]).id
+        return self.runs / training.named(experiment, self.contents[key], pairs_content=self.pairs).id
 
     def file(self, folder: Path, step: int) -> Path:
         return folder / f"balance-{self.judge}-{step}.json"
@@ -78,14 +85,22 @@ class Sitting:
         folder, recipe = self.folder(params), training.resolve(self.space.trial(ORDINARY), "").recipe
         return Job(
             label, self.file(folder, recipe.steps), folder / ".cell.lock", recipe.threads or 1, recipe.device,
-            partial(run_trial, self, params, label),
+            partial(_work, self, params, label),
         )  # fmt: skip
+
+
+def _work(sitting: Sitting, params: Params, label: str, tell: Report) -> None:
+    """A trial; that it diverges is what has come of it, and nothing that another try would mend."""
+    try:
+        run_trial(sitting, params, label, tell)
+    except NotFiniteError as error:
+        tell(Event(label, DIVERGED, message=str(error)))
 
 
 def run_trial(sitting: Sitting, params: Params, label: str, tell: Report) -> None:
     """Train a trial and judge it at every rung and at its end. Ends early where `tell` answers a rung with False.
 
-    Interrupted after Ctrl-C, with everything saved.
+    Interrupted after Ctrl-C, with everything saved. NotFiniteError where the loss, or what is restored, is not finite.
     """
     experiment = sitting.space.trial(params)
     recipe, steps = experiment.recipe, experiment.recipe.steps

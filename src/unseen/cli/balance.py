@@ -30,7 +30,9 @@ def balance(
         str | None, typer.Option(help="The widest that may be trained on: a name, or YAML of a degradation.")
     ] = None,
     trials: Annotated[int, typer.Option(help="Trials at most.", min=2)] = 24,
-    minutes: Annotated[float | None, typer.Option(help="Begin no trial after so many minutes.", min=0.0)] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin no trial after so many minutes, once two are finished.", min=0.0)
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Steps of a trial (default: half of the experiment's).", min=2)
     ] = None,
@@ -84,8 +86,6 @@ def _space(experiment: Any, wide: "Degradation", steps: int | None, allowed: flo
     from unseen.balance.space import Space
     from unseen.study.study import checked
 
-    recipe = experiment.recipe.model_copy(update={"threads": experiment.recipe.threads or 1})
-    experiment = experiment.model_copy(update={"recipe": recipe})
     there = available(experiment.backgrounds)
     if there < 2:
         raise ConfigError(f"A search keeps images from training to judge on: it needs two or more, not {there}.")
@@ -93,8 +93,8 @@ def _space(experiment: Any, wide: "Degradation", steps: int | None, allowed: flo
     kept = available(own.pool()) if own.unit == "patches" else there
     few = max(1, min(16, kept // 5))
     raw = {
-        "experiment": experiment, "wide": wide, "steps": steps or max(2, recipe.steps // 2), "validation": few,
-        "allowed": allowed,
+        "experiment": experiment, "wide": wide, "steps": steps or max(2, experiment.recipe.steps // 2),
+        "validation": few, "allowed": allowed,
     }  # fmt: skip
     return checked(Space, raw, "the search")
 

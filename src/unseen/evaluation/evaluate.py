@@ -11,7 +11,7 @@ from torch import nn
 
 from unseen.backgrounds import Backgrounds, BackgroundsConfig
 from unseen.degradations import AnyDegradation, Rain
-from unseen.errors import UnseenError
+from unseen.errors import NotFiniteError, UnseenError
 from unseen.evaluation.atoms import atoms
 from unseen.evaluation.baselines import BASELINES
 from unseen.evaluation.draws import split
@@ -34,7 +34,7 @@ def apply(restorer: Restorer, degraded: Images) -> Images:
             "it must keep the shape."
         )
     if not restored.isfinite().all():
-        raise UnseenError(
+        raise NotFiniteError(
             "The restorer returned values that are not finite: its weights are broken, or its precision too low."
         )
     return restored.clamp(0, 1)
