@@ -19,7 +19,7 @@ from unseen.balance.space import KEPT, ORDINARY, Params, Space, held_out
 from unseen.balance.trials import Sitting, worth
 from unseen.cli.balance import _space, _wide, balance
 from unseen.degradations import Mixture, Rain, between, few_at_once, preset
-from unseen.errors import ConfigError, StudyError, TrainingError
+from unseen.errors import ConfigError, NotFiniteError, StudyError, TrainingError
 from unseen.experiment import Experiment
 from unseen.images import write_image
 from unseen.losses import Decoupled
@@ -179,6 +179,59 @@ def test_of_fixed_patches_no_more_images_are_kept_than_there_are(tmp_path: Path)
     assert len(Backgrounds(found.judge().images)) == 2
 
 
+def photographs(folder: Path, number: int) -> str:
+    for place in range(number):
+        write_image(folder / f"{place:02}.png", np.full((40, 40, 3), 10 * place, np.uint8))
+    return str(folder)
+
+
+def on(backgrounds: BackgroundsConfig) -> Space:
+    experiment = space().experiment.model_copy(update={"backgrounds": backgrounds})
+    return _space(experiment, preset("wide", 0.5), 6, 0.5)
+
+
+def test_no_more_backgrounds_are_asked_for_than_validation_leaves(tmp_path: Path) -> None:
+    found = on(BackgroundsConfig(source=photographs(tmp_path, 10), count=10))
+    assert (found.validation, found.available()) == (2, 8)
+    assert found.trial(ORDINARY).backgrounds.count == 8 and found.chosen(ORDINARY).backgrounds.count == 10
+    assert len(Backgrounds(found.trial(ORDINARY).backgrounds)) == 8
+    parts = [
+        {"source": photographs(tmp_path, 10), "count": 10},
+        {"source": photographs(tmp_path / "others", 12)},
+    ]
+    mixed = on(BackgroundsConfig.model_validate({"parts": parts, "count": 22}))
+    assert len(Backgrounds(mixed.trial(ORDINARY).backgrounds)) == mixed.available()
+
+
+def test_parts_of_one_folder_keep_the_same_images_to_judge_on(tmp_path: Path) -> None:
+    folder = photographs(tmp_path, 20)
+    bands = [{"by_complexity": {"high": 0.2}}, {"by_complexity": {"low": 0.2}}]
+    found = on(BackgroundsConfig.model_validate({"parts": [{"source": folder, **band} for band in bands]}))
+    trained, judges = found.trial(ORDINARY).backgrounds, found.judge().images
+    assert not trained.shares_images_with(judges)
+    assert len({part.validation for part in trained.parts or ()}) == 1
+    parts = [{"source": folder}, {"source": folder, "holdout": 4}]
+    with pytest.raises(ConfigError, match="the same holdout"):
+        on(BackgroundsConfig.model_validate({"parts": parts}))
+
+
+def test_streaks_spread_with_their_direction(tmp_path: Path) -> None:
+    narrow = preset("medium", 0.5)
+    wide = preset("wide", 0.5).model_copy(update={"spread": 20.0})
+    for part in few_at_once(narrow, wide, 3):
+        assert isinstance(part, Rain) and (part.spread == 20) == (part.direction == wide.direction)
+    inner, suites = held_out(narrow, wide)
+    assert inner.spread == pytest.approx(12)  # pyright: ignore[reportAttributeAccessIssue]
+    alone = [suite for suite in suites if not suite.name.startswith("everything")]
+    assert all(suite.degradation is not None and suite.degradation.outside(inner) for suite in alone)
+
+
+def test_the_experiment_that_comes_out_has_the_threads_that_were_asked_for() -> None:
+    experiment = Experiment()
+    found = _space(experiment, preset("wide", 0.5), 6, 0.5)
+    assert found.trial(ORDINARY).recipe.threads == 1 and found.chosen(ORDINARY).recipe.threads is None
+
+
 def test_trials_reach_part_of_what_is_chosen() -> None:
     assert space().reach == KEPT
     large = space()
@@ -289,11 +342,16 @@ def pretended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pretended:
 def test_one_that_diverges_is_told_and_does_not_end_the_search(tmp_path: Path, pretended: Pretended) -> None:
     def diverge(params: Params) -> None:
         if (params == ORDINARY) == broken:
-            raise TrainingError("The loss is nan by step 1.")
+            raise NotFiniteError("The loss is nan by step 1.")
 
     pretended.act, broken = diverge, False
-    found = search(space(), tmp_path / "search", tmp_path / "runs", trials=3)
+    told = list[Event]()
+    found = search(space(), tmp_path / "search", tmp_path / "runs", trials=3, tell=told.append)
     assert [trial.state for trial in found.trials] == ["complete", "failed", "failed"]
+    assert found.trials[1].message == "The loss is nan by step 1."
+    assert [event.message for event in told if event.kind == searching.ENDED][1:] == 2 * [
+        "diverged. The loss is nan by step 1."
+    ]
     assert found.best is not None and found.best.ordinary
     broken = True
     with pytest.raises(TrainingError, match="nan"):
@@ -301,6 +359,48 @@ def test_one_that_diverges_is_told_and_does_not_end_the_search(tmp_path: Path, p
     broken = False  # what is mended, say more memory, is begun again with ordinary training
     found = search(space(), tmp_path / "other", tmp_path / "others", trials=2)
     assert found.trials[0].ordinary and found.trials[0].state == "complete"
+
+
+def test_one_that_fails_is_begun_again_and_uses_up_no_trial(tmp_path: Path, pretended: Pretended) -> None:
+    def fail(params: Params) -> None:
+        if len(pretended.begun) == 2:
+            raise OSError("No space left on device")
+
+    pretended.act = fail
+    found = search(space(), tmp_path / "search", tmp_path / "runs", trials=4)
+    assert len(found.trials) == 4 and {trial.state for trial in found.trials} <= {"complete", "pruned"}
+    assert pretended.begun[1] == pretended.begun[2]
+
+
+def test_a_search_whose_trials_all_fail_ends_and_goes_on_when_that_is_mended(
+    tmp_path: Path, pretended: Pretended
+) -> None:
+    def fail(params: Params) -> None:
+        if params != ORDINARY and broken:
+            raise OSError("No space left on device")
+
+    pretended.act, broken = fail, True
+    with pytest.raises(StudyError, match=r"3 trials in a row failed.* No space left"):
+        search(space(), tmp_path / "search", tmp_path / "runs", trials=4)
+    failed = pretended.begun[1:]
+    assert failed[0] == failed[1] != failed[2]
+    broken = False
+    found = search(space(), tmp_path / "search", tmp_path / "runs", trials=4)
+    assert {trial.state for trial in found.trials} <= {"complete", "pruned"} and len(found.trials) == 4
+    assert failed[0] in pretended.begun[4:]
+
+
+def test_pairs_are_mixed_in_and_a_search_goes_on_with_the_same_ones_only(tmp_path: Path, pretended: Pretended) -> None:
+    for number in range(3):
+        for side in ("rain", "clean"):
+            write_image(tmp_path / side / f"{number}.png", np.full((40, 40, 3), 30 * number, np.uint8))
+    pairs = {"folders": [{"folder": str(tmp_path), "degraded": "rain", "clean": "clean"}], "share": 0.5}
+    raw = {**space().experiment.model_dump(), "pairs": pairs}
+    mixed = space().model_copy(update={"experiment": Experiment.model_validate(raw)})
+    assert len(search(mixed, tmp_path / "search", tmp_path / "runs", trials=2).trials) == 2
+    write_image(tmp_path / "rain" / "0.png", np.full((40, 40, 3), 200, np.uint8))
+    with pytest.raises(ConfigError, match="other pairs"):
+        search(mixed, tmp_path / "search", tmp_path / "runs", trials=3)
 
 
 @pytest.mark.parametrize("where", [0, 2])
@@ -379,9 +479,14 @@ def test_trials_that_another_search_finished_say_what_they_were_at_their_rungs(
     assert journal.count('"intermediate_value"') == 4
 
 
+def optuna_trials(within: Space, folder: Path) -> list[Any]:
+    return searching._open(searching._optuna(), within, folder).get_trials()
+
+
 def test_what_may_be_lost_may_change_and_nothing_is_trained_for_it(tmp_path: Path, pretended: Pretended) -> None:
     pretended.lost = 1.0
     first = search(space(), tmp_path / "search", tmp_path / "runs", trials=6)
+    judged = optuna_trials(space(), tmp_path / "search")
     begun = len(pretended.begun)
     loose = search(space(allowed=3.0), tmp_path / "search", tmp_path / "runs", trials=6)
     assert len(pretended.begun) == begun and [t.params for t in loose.trials] == [t.params for t in first.trials]
@@ -392,6 +497,11 @@ def test_what_may_be_lost_may_change_and_nothing_is_trained_for_it(tmp_path: Pat
         assert (before.state, before.experiment, before.seconds) == (after.state, after.experiment, after.seconds)
     assert loose.best is not None and params_of(loose.best, space()).widening == 1
     assert json.loads((tmp_path / "search" / "bounds.json").read_text())["space"]["allowed"] == 3.0
+    anew = optuna_trials(space(allowed=3.0), tmp_path / "search")
+    for at_first, now in zip(judged, anew, strict=True):
+        assert set(now.intermediate_values) == set(at_first.intermediate_values) == {3}
+        won = now.intermediate_values[3] - at_first.intermediate_values[3]
+        assert now.value - at_first.value == pytest.approx(won)
     more = search(space(allowed=3.0), tmp_path / "search", tmp_path / "runs", trials=7)
     assert len(more.trials) == 7 and [t.value for t in more.trials[:6]] == [t.value for t in loose.trials]
 

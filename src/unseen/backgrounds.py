@@ -388,6 +388,13 @@ def _smoothed(patches: Float[Tensor, "b 3 h w"], sigma: float, margin: int) -> F
     return functional.conv2d(along, kernel.transpose(2, 3), groups=3)
 
 
+def same_pool(one: BackgroundsConfig, other: BackgroundsConfig) -> bool:
+    """Whether both choose from the same images, of the same source or folder."""
+    if _is_folder(one) and _is_folder(other):
+        return one.source == other.source or (_place(one.source) or one) == _place(other.source)
+    return one.source == other.source
+
+
 def _shared_out(config: BackgroundsConfig) -> list[BackgroundsConfig]:
     """The parts of a mixture, those without a count of their own with their share of its count: one each, and one after
     another to whom most is due by weight (Sainte-Lague), until a part has no more. A larger count takes from none.

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from unseen.backgrounds import BackgroundsConfig, at_most, available
+from unseen.backgrounds import BackgroundsConfig, at_most, available, same_pool
 from unseen.balance.record import LIGHTEST
 from unseen.degradations import AnyDegradation, Degradation, Mixture, between, differing, shortly, widened
 from unseen.errors import ConfigError
@@ -100,6 +100,11 @@ class Space(Frozen):
         if self.experiment.schedules is not None or self.experiment.clean is not None:
             raise ValueError("the experiment has schedules or clean samples already: start from ordinary training")
         held_out(self.experiment.degradation, self.wide)
+        if self._backgrounds("train").shares_images_with(self._backgrounds("validation")):
+            raise ValueError(
+                "some parts of the backgrounds are of one folder and hold out different numbers of its images, so that "
+                "trials would be judged on what they are trained on: give these parts the same holdout"
+            )
         return self
 
     @property
@@ -170,7 +175,8 @@ class Space(Frozen):
         rungs = tuple(sorted({max(1, round(share * steps)) for share in self.rungs} - {steps}))
         whole = self.experiment.recipe
         warmup = whole.warmup * steps // whole.steps
-        recipe = whole.model_copy(update={"steps": steps, "snapshots": rungs, "warmup": warmup})
+        threads = whole.threads or 1  # trials run side by side
+        recipe = whole.model_copy(update={"steps": steps, "snapshots": rungs, "warmup": warmup, "threads": threads})
         base = self.experiment.model_copy(update={"recipe": recipe, "backgrounds": self._backgrounds("train")})
         return with_params(base, params, self.inner)
 
@@ -193,15 +199,27 @@ class Space(Frozen):
         if part == "validation":
             kept["count"] = None if mine.unit == "photographs" else self.validation
         if mine.parts is None:
-            return mine.model_copy(update=kept)
+            return _left(mine.model_copy(update=kept))
+        share = math.ceil(self.validation / len(mine.parts))
+        # Of each part its share, and of a small one no more than half; of one folder the same, whatever its parts take.
+        each_own = [max(1, min(share, available(each) // 2)) for each in mine.parts]
         parts = []
-        for each in mine.parts:  # of each its share, and of a small one no more than half
-            few = max(1, min(math.ceil(self.validation / len(mine.parts)), available(each) // 2))
+        for each in mine.parts:
+            few = max(own for own, other in zip(each_own, mine.parts, strict=True) if same_pool(each, other))
             number = few if each.unit == "patches" else None
             own = {"count": number} if part == "validation" else {}
-            parts.append(each.model_copy(update={**kept, "validation": few, "seed": each.seed, **own}))
-        weights, count = (mine.weights, mine.count) if part == "train" else (None, None)
-        return mine.model_copy(update={"parts": tuple(parts), "weights": weights, "count": count})
+            parts.append(_left(each.model_copy(update={**kept, "validation": few, "seed": each.seed, **own})))
+        if part == "validation":
+            return mine.model_copy(update={"parts": tuple(parts), "weights": None, "count": None})
+        left = mine.model_copy(update={"parts": tuple(parts)})
+        return left if mine.count is None else left.model_copy(update={"count": at_most(left, mine.count)})
+
+
+def _left(config: BackgroundsConfig) -> BackgroundsConfig:
+    """With a `count` of photographs no larger than what validation leaves."""
+    if config.count is None or config.unit == "patches" or config.source == "leaves":
+        return config
+    return config.model_copy(update={"count": max(1, min(config.count, available(config)))})
 
 
 def with_params(base: Experiment, params: Params, wide: Degradation) -> Experiment:
@@ -269,8 +287,8 @@ def held_out(narrow: Degradation, wide: Degradation) -> tuple[Degradation, tuple
             ("above", _above(mine, most, factor in whole)),
             ("below", _below(mine, most, factor in whole)),
         ):
-            if values is not None:
-                suites.append(Suite(name=f"{factor} {side}", degradation=_only(narrow, {factor: values})))
+            if values is not None and (alone := _only(narrow, {factor: values})).outside(inner):
+                suites.append(Suite(name=f"{factor} {side}", degradation=alone))
                 beyond.setdefault(factor, {})[side] = values
     if not suites:
         raise ConfigError(

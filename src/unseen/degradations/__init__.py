@@ -210,18 +210,25 @@ def few_at_once(narrow: Degradation, wide: Degradation, factors: int | None) -> 
             shuffled.remove(rarest)
             sets.append(rarest)
             often = {factor: count + (factor in rarest) for factor, count in often.items()}
-    kept = [{factor: getattr(narrow, factor) for factor in wider if factor not in each} for each in sets]
-    for each in kept:
-        if isinstance(narrow, KernelBlur) and "content" in each:  # the kernels lie where they did
-            each["folder"] = narrow.folder
-    return tuple(wide.model_copy(update={**each, "name": ""}) for each in kept)
+    found = []
+    for each in sets:
+        names = [
+            name for factor in wider if factor not in each for name in (factor, *narrow.companions.get(factor, ()))
+        ]
+        found.append(wide.model_copy(update={**{name: getattr(narrow, name) for name in names}, "name": ""}))
+    return tuple(found)
 
 
 def differing(narrow: Degradation, wide: Degradation) -> list[str]:
-    """The factors in which two of a kind differ; none of two kinds."""
+    """The factors in which two of a kind differ, or numbers that go with them; none of two kinds."""
     if type(narrow) is not type(wide):
         return []
-    return [factor for factor in narrow.factors if getattr(narrow, factor) != getattr(wide, factor)]
+
+    def differ(factor: str) -> bool:
+        own = [name for name in narrow.companions.get(factor, ()) if not isinstance(getattr(narrow, name), str)]
+        return any(getattr(narrow, name) != getattr(wide, name) for name in (factor, *own))
+
+    return [factor for factor in narrow.factors if differ(factor)]
 
 
 def shortly(degradation: Degradation) -> dict[str, Any]:

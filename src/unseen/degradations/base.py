@@ -46,7 +46,7 @@ class Degradation(Frozen):
 
     `name` is for people (a preset's name). `mask_threshold` is part of the value because masks decide losses and
     metrics. Subclasses give `factors`: the fields in which two degradations can differ, with the period of
-    those that wrap (directions: 180) or None.
+    those that wrap (directions: 180) or None; `companions` are fields that have no meaning without theirs.
 
     `presets` are the named ones of a kind, as changes to its defaults; `training` and `tests` are the names of those
     to train on and of those to test on. No name is used twice in the package. `color` is what the headline PSNR is
@@ -58,6 +58,7 @@ class Degradation(Frozen):
     """
 
     factors: ClassVar[dict[str, float | None]] = {}
+    companions: ClassVar[dict[str, tuple[str, ...]]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     training: ClassVar[tuple[str, ...]] = ()
     tests: ClassVar[tuple[str, ...]] = ()

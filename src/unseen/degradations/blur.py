@@ -264,6 +264,7 @@ class KernelBlur(Blur):
     """
 
     factors: ClassVar[dict[str, float | None]] = {"content": None, "noise": None}
+    companions: ClassVar[dict[str, tuple[str, ...]]] = {"content": ("folder",)}  # the kernels lie where they did
     bounds: ClassVar[dict[str, tuple[float, float]]] = {"noise": (0, PEAK)}
 
     kind: Literal["KernelBlur"] = "KernelBlur"

@@ -119,6 +119,7 @@ class Rain(Degradation):
         "quantity": None, "width": None, "length": None, "direction": 180.0, "brightness": None, "layers": None,
         "variation": None, "veil": None, "defocus": None, "exposure": None, "saturation": None, "blend": None,
     }  # fmt: skip
+    companions: ClassVar[dict[str, tuple[str, ...]]] = {"direction": ("spread",), "veil": ("airlight",)}
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
     training: ClassVar[tuple[str, ...]] = TRAINING
     tests: ClassVar[tuple[str, ...]] = TESTS
