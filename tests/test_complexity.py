@@ -24,7 +24,7 @@ from unseen.complexity.record import MEASURES, CodeLength, Survey, balance
 from unseen.complexity.spectrum import spectral_slope
 from unseen.complexity.structural import grain, structural
 from unseen.complexity.survey import layer, measured
-from unseen.degradations import Degradation, GaussianNoise, Rain
+from unseen.degradations import Degradation, GaussianNoise, Quantisation, Rain
 from unseen.errors import ConfigError
 from unseen.images import write_image
 from unseen.leaves import DeadLeaves
@@ -227,6 +227,12 @@ def test_what_a_degradation_changes_is_learned_on_the_same_patches(photos: torch
     assert first.shape == (1, 32, 32)
     assert torch.equal(first, layer(rain, patches_of(photos), 0, 32))
     assert not torch.equal(first, layer(rain, patches_of(photos), 1, 32))
+
+
+def test_a_degradation_that_changes_no_image_costs_nothing(photos: torch.Tensor) -> None:
+    whole = (photos * 255).round() / 255
+    nothing = degrade(Quantisation(bits=Range(low=8, high=8)))
+    assert code_length(change(patches_of(whole), nothing, SMALL), SMALL).bits == 0
 
 
 # --- what is said
