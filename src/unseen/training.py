@@ -100,7 +100,7 @@ def train(
     """Train, or go on training, in `runs/<id>`; nothing is done again if it is finished there.
 
     `watch` sees every snapshot as it is saved and may end the training there, for good reasons of its own: the state is
-    saved, and the same call without it goes on.
+    saved, and the same call without it goes on. So it is where it raises Interrupted.
 
     `processes` share every batch: Fabric starts this same program once more for each, or torchrun has done so. Raises
     TrainingError where the loss is not finite, Interrupted after Ctrl-C or SIGTERM, with the state saved.
@@ -230,9 +230,15 @@ def train(
             if done in recipe.snapshots and fabric.is_global_zero:
                 snapshot = folder / SNAPSHOTS / f"{done}.safetensors"
                 checkpoints.save_network(snapshot, weights(), experiment, done, before)
-                if watch is not None and done < recipe.steps and not watch(done, snapshot):
-                    save(done)
-                    return trained
+                if watch is not None and done < recipe.steps:
+                    try:
+                        go_on = watch(done, snapshot)
+                    except Interrupted:
+                        save(done)
+                        raise
+                    if not go_on:
+                        save(done)
+                        return trained
             asked = stop.is_set() if fabric.world_size == 1 else due and _any_process(fabric, stop)
             if done < recipe.steps and (done % save_every == 0 or asked):
                 save(done)
