@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from unseen.backgrounds import Backgrounds
-from unseen.errors import ConfigError, StudyError
+from unseen.errors import ConfigError, LockError, StudyError
 from unseen.study.cells import Event, Report
 from unseen.study.cores import Sharing, check_fits, cores
 from unseen.study.jobs import Board, Job, Outcome, claimed, perform
@@ -209,6 +209,8 @@ class Machines:
                     try:
                         locked = ray.get(task)
                     except ray.exceptions.RayError as error:
+                        if isinstance(cause := getattr(error, "cause", None), LockError):
+                            raise StudyError(f"{name} cannot run cells: {cause}") from error
                         raise StudyError(
                             f"{name} cannot run cells: {str(error).strip().splitlines()[-1]} The same version of "
                             "unseen, with the ray extra, must be installed on every machine."
