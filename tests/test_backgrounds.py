@@ -4,6 +4,7 @@ import shutil
 from collections import namedtuple
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from unseen.backgrounds import PHOTOGRAPHS, Backgrounds, BackgroundsConfig, Dials
+from unseen.complexity import choice
 from unseen.complexity.choice import ByComplexity
 from unseen.errors import ConfigError, DataError, ImageError
 from unseen.images import read_image, write_image
@@ -395,6 +397,42 @@ def test_images_are_chosen_by_their_complexity(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").glob("complexity-*.json"))) == 2
     with pytest.raises(ConfigError, match="band of complexity 4 of them"):
         names(by_complexity={"low": 0.5}, count=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({}, r"b\.png"), ({"unit": "patches", "patch": 33, "count": 1}, r"[ab]\.png \(patch 0, 33 x 33 pixels\)")],
+)
+def test_an_image_that_cannot_be_measured_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], name: str
+) -> None:
+    monkeypatch.setattr("unseen.complexity.compression.LONGEST", 32)
+    for image, width in {"a": 8, "b": 33}.items():
+        write_image(tmp_path / "images" / f"{image}.png", np.zeros((1, width, 3), np.uint8))
+    source, few = str(tmp_path / "images"), {"among": 1}
+    config = BackgroundsConfig.model_validate({"source": source, "by_complexity": few, **options})
+    with pytest.raises(ConfigError, match=rf"^{source}/{name}: The lossless coder takes sides of at most 32"):
+        Backgrounds(config, tmp_path / "cache")
+
+
+def test_an_image_that_memory_does_not_hold_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(images: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory\nand more")
+
+    monkeypatch.setitem(choice._OF, "compression", full)
+    write_image(tmp_path / "images" / "a.png", np.zeros((8, 8, 3), np.uint8))
+    config = BackgroundsConfig.model_validate({"source": str(tmp_path / "images"), "by_complexity": {}})
+    with pytest.raises(DataError, match=r"images/a\.png cannot be measured \(.*allocate memory\)\. Scale it down"):
+        Backgrounds(config, tmp_path / "cache")
+
+
+def test_an_image_without_a_measure_is_named(tmp_path: Path) -> None:
+    for name, size in {"a": 32, "b": 8}.items():
+        noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (size, size, 3))
+        write_image(tmp_path / "images" / f"{name}.png", noise.astype(np.uint8))
+    raw = {"source": str(tmp_path / "images"), "by_complexity": {"measure": "spectral_slope"}}
+    with pytest.raises(ConfigError, match=r"undefined for 1 of 2 images .*, .*images/b\.png first"):
+        Backgrounds(BackgroundsConfig.model_validate(raw), tmp_path / "cache")
 
 
 def test_content_is_made_simpler_as_it_is_cut(folder: str, tmp_path: Path) -> None:

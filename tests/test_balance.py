@@ -468,6 +468,29 @@ def test_what_was_judged_at_a_rung_before_ends_a_trial_there_too(
     assert not list((tmp_path / "runs").glob("*/*.safetensors"))
 
 
+def test_a_rung_that_was_being_judged_when_its_trial_was_stopped_is_judged_before_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sitting, told, stopped = Sitting.of(space(), tmp_path / "runs"), list[str](), list[int]()
+
+    def judge(sitting: Sitting, path: Path, folder: Path, step: int, label: str, tell: Any) -> None:
+        stopped.append(step)
+        if len(stopped) == 1:
+            raise Interrupted("Stopped while judging.")
+        write_json(sitting.file(folder, step), {suite.name: 20.0 for suite in sitting.suites})
+
+    def tell(event: Event) -> bool:
+        told.append(event.kind)
+        return event.kind != "rung"
+
+    monkeypatch.setattr(trials, "_judge", judge)
+    with pytest.raises(Interrupted):
+        trials.run_trial(sitting, ORDINARY, "trial 0", tell)
+    assert list(tmp_path.glob("runs/*/state/state.pt"))
+    trials.run_trial(sitting, ORDINARY, "trial 0", tell)
+    assert stopped == [3, 3] and told == ["rung", "done"]
+
+
 def test_trials_that_another_search_finished_say_what_they_were_at_their_rungs(
     tmp_path: Path, pretended: Pretended
 ) -> None:

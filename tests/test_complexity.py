@@ -120,6 +120,26 @@ def test_nothing_breaks_on_one_pixel() -> None:
     assert not [name for name in table if name.startswith("scale_")]
 
 
+def test_large_images_are_measured_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = list[tuple[int, ...]]()
+
+    def coded(images: torch.Tensor) -> torch.Tensor:
+        together.append(tuple(images.shape))
+        return compression(images)
+
+    monkeypatch.setattr("unseen.complexity.survey._PIXELS", 3 * 16 * 16)
+    monkeypatch.setattr("unseen.complexity.survey.compression", coded)
+    images = [(str(number), noise(3, side, side)) for number, side in enumerate([16] * 4 + [40] * 2)]
+    table = measured(images)
+    assert together == [(3, 3, 16, 16), (1, 3, 16, 16), (1, 3, 40, 40), (1, 3, 40, 40)]
+    assert table["image"].tolist() == list("012345")
+
+
+def test_a_picture_that_cannot_be_measured_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^wide\.png: The lossless coder takes sides"):
+        measured([("small.png", noise(3, 8, 8)), ("wide.png", torch.zeros(3, 1, 16384))])
+
+
 # --- the other measures of pictures
 
 

@@ -16,6 +16,7 @@ LAYERS = (
     "types",
     "errors",
     "files",
+    "locks",
     "seeding",
     "ranges",
     "rows",
@@ -62,7 +63,7 @@ but not in a circle."""
 BYTES = ("images", "backgrounds", "pair_folder", "leaks", "leaves", "evaluation.quality", "report")
 """The modules, and packages, that may know that an image file holds numbers up to 255."""
 
-WITHOUT_TORCH = ("errors", "files", "rows", "results", "study.record", "balance.record", "report", "cli")
+WITHOUT_TORCH = ("errors", "files", "locks", "rows", "results", "study.record", "balance.record", "report", "cli")
 """Modules, and packages with all that is in them, that can be imported without torch."""
 
 SEEDED_DRAWS = {"rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson"}

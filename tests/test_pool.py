@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -281,6 +283,83 @@ def test_without_ray_one_is_told_how_to_have_it(
 def test_ray_is_not_imported_unless_it_is_asked_for(alone: dict[str, bytes]) -> None:
     assert alone
     assert "ray" not in sys.modules
+
+
+class Lost(Exception):
+    """What stands for Ray's errors."""
+
+
+class PretendedRay(ModuleType):
+    """A cluster without machines: it notes where its actors are asked to be, and loses them."""
+
+    def __init__(self) -> None:
+        super().__init__("ray")
+        self.exceptions = SimpleNamespace(RayError=Lost, TaskCancelledError=type("Cancelled", (Lost,), {}))
+        self.options = dict[str, object]()
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": 2.0}}]
+
+    def get_runtime_context(self) -> SimpleNamespace:
+        return SimpleNamespace(get_node_id=lambda: "the driver's")
+
+    def remote(self, what: object) -> SimpleNamespace:
+        def options(**given: object) -> SimpleNamespace:
+            if what is not cluster._Desk:
+                return SimpleNamespace(remote=lambda *_: "a task")
+            self.options = given
+            return SimpleNamespace(remote=lambda: SimpleNamespace(news=SimpleNamespace(remote=lambda: "news")))
+
+        return SimpleNamespace(options=options)
+
+    def wait(self, tasks: list[object], timeout: float) -> tuple[list[object], list[object]]:
+        return [], tasks
+
+    def get(self, asked: object) -> object:
+        raise Lost("The actor died unexpectedly.\n\tclass_name: _Desk")
+
+
+@pytest.fixture
+def pretended_ray(monkeypatch: pytest.MonkeyPatch) -> PretendedRay:
+    ray, strategies = PretendedRay(), ModuleType("ray.util.scheduling_strategies")
+    vars(strategies)["NodeAffinitySchedulingStrategy"] = lambda node, soft: (node, soft)
+    for name, module in {"ray": ray, "ray.util": ModuleType("ray.util"), strategies.__name__: strategies}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return ray
+
+
+def test_a_cluster_that_loses_the_desk_says_how_to_go_on(tmp_path: Path, pretended_ray: PretendedRay) -> None:
+    job = Job("cell", tmp_path / "rows", tmp_path / "lock", 1, "cpu", lambda tell: None)
+    machines = cluster.Machines(pretended_ray, local=True)
+    with pytest.raises(StudyError, match=r"The actor died unexpectedly\. Run the same command again: finished cells"):
+        machines.run([job], None, Sharing(), tmp_path, lambda event: None)
+
+
+def test_the_desk_stands_on_the_machine_of_the_study(tmp_path: Path, pretended_ray: PretendedRay) -> None:
+    job = Job("cell", tmp_path / "rows", tmp_path / "lock", 1, "cpu", lambda tell: None)
+    with pytest.raises(StudyError):
+        cluster.Machines(pretended_ray, local=True).run([job], None, Sharing(), tmp_path, lambda event: None)
+    assert pretended_ray.options["scheduling_strategy"] == ("the driver's", False)
+
+
+@ray_needed
+@pytest.mark.slow
+def test_a_study_on_a_cluster_that_loses_its_desk_goes_on(
+    photographs: Path, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    killed = list[int]()
+
+    def kill(event: Event) -> None:
+        if event.kind == "train" and not killed:
+            killed.extend(at_work("_Desk"))
+            for process in killed:
+                os.kill(process, signal.SIGKILL)
+
+    with pytest.raises(StudyError, match="Run the same command again"):
+        run_study(tiny(photographs), tmp_path / "runs", ray="local", report=kill)
+    assert killed
+    run_study(tiny(photographs), tmp_path / "runs", ray="local")
+    assert tables(tmp_path / "runs") == alone
 
 
 @ray_needed

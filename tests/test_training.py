@@ -389,6 +389,22 @@ def test_a_request_to_terminate_saves_after_the_step(
     assert same_bits(train(full("fp32"), tmp_path, backgrounds=backgrounds), alone["fp32"])
 
 
+def test_what_is_interrupted_while_it_is_watched_is_saved(
+    alone: dict[str, Trained], tmp_path: Path, backgrounds: Backgrounds
+) -> None:
+    def judge(step: int, path: Path) -> bool:
+        raise training.Interrupted("Stopped while judging.")
+
+    told = list[int]()
+    with pytest.raises(training.Interrupted, match="while judging"):
+        train(full("fp32"), tmp_path, backgrounds=backgrounds, watch=judge)
+    (path,) = tmp_path.glob("*/state/state.pt")
+    assert torch.load(path, weights_only=True)["step"] == 20
+    resumed = train(full("fp32"), tmp_path, backgrounds=backgrounds, progress=lambda step, loss: told.append(step))
+    assert told == [25, 50, 60]
+    assert same_bits(resumed, alone["fp32"])
+
+
 def test_signals_mean_what_they_did_before_once_training_is_over() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with training.stopping() as stop:

@@ -625,11 +625,17 @@ def _by_complexity(
         recipes = dict(zip(used, threads.map(lambda entry: pool[entry].recipe(), used), strict=True))
         sizes = dict(zip(used, threads.map(lambda entry: pool[entry].size(), used), strict=True))
     order = sorted(range(len(pieces)), key=lambda number: pieces[number].entry)
-    images = _cut(pool, [pieces[number] for number in order], sizes, progress)
+    names = [
+        f"{config.source}/{pool[piece.entry].name}"
+        + ("" if piece.side is None else f" (patch {number}, {piece.side} x {piece.side} pixels)")
+        for number, piece in enumerate(pieces)
+    ]
+    cut = _cut(pool, [pieces[number] for number in order], sizes, progress)
+    images = zip((names[number] for number in order), cut, strict=True)
     found = measured_once(config.by_complexity.measure, images, _recipe(order, pieces, recipes), cache)
     values = dict(zip(order, found, strict=True))
     shuffled = torch.randperm(len(pieces), generator=generator(config.seed, "backgrounds", "order")).tolist()
-    return config.by_complexity.chosen([values[number] for number in range(len(pieces))], shuffled)
+    return config.by_complexity.chosen([values[number] for number in range(len(pieces))], shuffled, names)
 
 
 def _cut(

@@ -35,6 +35,10 @@ class CheckpointError(UnseenError):
     """A weight file that cannot be loaded, or does not fit."""
 
 
+class LockError(UnseenError):
+    """A folder on a file system without locks, where they are needed."""
+
+
 class TrainingError(UnseenError):
     """Training cannot go on: the loss is not finite, the state does not fit the experiment."""
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
 from unseen import checkpoints
@@ -31,6 +30,7 @@ from unseen.backgrounds import Backgrounds
 from unseen.data import Pairs, StoredPairs
 from unseen.errors import CheckpointError, ConfigError, NotFiniteError, TrainingError, UnseenError
 from unseen.experiment import Experiment, Recipe, resolve
+from unseen.locks import taken
 from unseen.networks import build
 from unseen.regularisation import Regulariser
 from unseen.training_images import SNAPSHOTS, remember
@@ -100,7 +100,7 @@ def train(
     """Train, or go on training, in `runs/<id>`; nothing is done again if it is finished there.
 
     `watch` sees every snapshot as it is saved and may end the training there, for good reasons of its own: the state is
-    saved, and the same call without it goes on.
+    saved, and the same call without it goes on. So it is where it raises Interrupted.
 
     `processes` share every batch: Fabric starts this same program once more for each, or torchrun has done so. Raises
     NotFiniteError where the loss is not finite, Interrupted after Ctrl-C or SIGTERM, with the state saved.
@@ -147,7 +147,7 @@ def train(
         average = None if recipe.ema is None else [weight.detach().clone() for weight in network.parameters()]
 
         if fabric.is_global_zero:
-            ending.enter_context(_sole_use_of(folder))
+            ending.enter_context(sole_use_of(folder))
         state = _load_state(folder, experiment, network, optimiser, average, fabric.device)
         start, spent = state.step, state.seconds
         log = _Log(folder, start, tensorboard) if fabric.is_global_zero else None
@@ -230,9 +230,15 @@ def train(
             if done in recipe.snapshots and fabric.is_global_zero:
                 snapshot = folder / SNAPSHOTS / f"{done}.safetensors"
                 checkpoints.save_network(snapshot, weights(), experiment, done, before)
-                if watch is not None and done < recipe.steps and not watch(done, snapshot):
-                    save(done)
-                    return trained
+                if watch is not None and done < recipe.steps:
+                    try:
+                        go_on = watch(done, snapshot)
+                    except Interrupted:
+                        save(done)
+                        raise
+                    if not go_on:
+                        save(done)
+                        return trained
             asked = stop.is_set() if fabric.world_size == 1 else due and _any_process(fabric, stop)
             if done < recipe.steps and (done % save_every == 0 or asked):
                 save(done)
@@ -354,13 +360,15 @@ def stopping(
 
 
 @contextmanager
-def _sole_use_of(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
+def sole_use_of(folder: Path) -> Iterator[None]:
+    """Nobody else trains in the folder meanwhile: TrainingError where somebody does."""
+    lock = taken(folder / ".lock")
+    if lock is None:
+        raise TrainingError(f"Another process is training in {folder}. Wait for it, or stop it.")
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise TrainingError(f"Another process is training in {folder}. Wait for it, or stop it.") from error
+        yield
+    finally:
+        lock.release()
 
 
 def _any_process(fabric: "Fabric", stop: threading.Event) -> bool:

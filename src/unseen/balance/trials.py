@@ -108,18 +108,22 @@ def run_trial(sitting: Sitting, params: Params, label: str, tell: Report) -> Non
     def progress(done: int, loss: float) -> None:
         tell(Event(label, "train", done, steps, loss))
 
-    def watch(step: int, path: Path) -> bool:
-        if sitting.known(path.parent.parent, step) is not None:  # told before training went on
-            return True
+    def rung(step: int, path: Path) -> bool:
         _judge(sitting, path, path.parent.parent, step, label, tell)
         return tell(Event(label, RUNG, step, steps)) is not False
 
+    def watch(step: int, path: Path) -> bool:
+        return sitting.known(path.parent.parent, step) is not None or rung(step, path)  # told before training went on
+
     folder = sitting.folder(params)
-    for step in recipe.snapshots:
-        if sitting.known(folder, step) is not None and tell(Event(label, RUNG, step, steps)) is False:
-            tell(Event(label, "done"))
-            return
+    finished = training.Trained(experiment, folder).checkpoint.is_file()
     with training.using_threads(recipe.threads):
+        for step in recipe.snapshots:
+            path = folder / training.SNAPSHOTS / f"{step}.safetensors"
+            left = path.is_file() and not finished  # interrupted while it was judged, it may be: training is past it
+            if (left or sitting.known(folder, step) is not None) and not rung(step, path):
+                tell(Event(label, "done"))
+                return
         trained = training.train(experiment, sitting.runs, watch=watch, progress=progress)
         for step in recipe.snapshots:  # of a run that was there before, or had been judged by another judge
             path = trained.folder / training.SNAPSHOTS / f"{step}.safetensors"

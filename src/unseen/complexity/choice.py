@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from unseen.complexity.compression import compression
 from unseen.complexity.gradients import gradient_entropy
+from unseen.complexity.naming import measuring
 from unseen.complexity.record import MEASURES
 from unseen.complexity.spectrum import spectral_slope
 from unseen.complexity.structural import structural
@@ -59,15 +60,17 @@ class ByComplexity(Frozen):
         first = min(round(self.low * number), number - 1)
         return first, max(first + 1, round(self.high * number))
 
-    def chosen(self, values: Sequence[float], shuffled: Sequence[int]) -> list[int]:
+    def chosen(self, values: Sequence[float], shuffled: Sequence[int], names: Sequence[str] = ()) -> list[int]:
         """Indices of `values` in the order in which they are taken; `shuffled` is the order of "random".
 
-        Ties are in the order of `values`. ConfigError where the measure is undefined or the band empty.
+        Ties are in the order of `values`. ConfigError, with the first of the images' `names`, where the measure is
+        undefined.
         """
-        if not all(map(math.isfinite, values)):
+        if undefined := [index for index, value in enumerate(values) if not math.isfinite(value)]:
+            first = f", {names[undefined[0]]} first" if names else ""
             raise ConfigError(
-                f"The measure {self.measure} is undefined for {sum(not math.isfinite(v) for v in values)} of "
-                f"{len(values)} images (flat, or too small): choose by compression."
+                f"The measure {self.measure} is undefined for {len(undefined)} of {len(values)} images (flat, or too "
+                f"small){first}: choose by compression."
             )
         more = 1 if MEASURES[self.measure].more == "higher" else -1
         rising = sorted(range(len(values)), key=lambda index: more * values[index])
@@ -81,8 +84,11 @@ class ByComplexity(Frozen):
 
 
 @one_thread()
-def measured_once(measure: ChoiceMeasure, images: Iterator[Bytes], name: str, cache: Path | None = None) -> list[float]:
-    """The measure of each image, kept in `cache` (default: ~/.cache/unseen) under `name`, which identifies them.
+def measured_once(
+    measure: ChoiceMeasure, images: Iterator[tuple[str, Bytes]], name: str, cache: Path | None = None
+) -> list[float]:
+    """The measure of each image, kept in `cache` (default: ~/.cache/unseen) under `name`, which identifies them. Errors
+    name the image.
 
     Where they are known, `images` is not asked for anything. A cache that cannot be written is done without.
     """
@@ -91,9 +97,10 @@ def measured_once(measure: ChoiceMeasure, images: Iterator[Bytes], name: str, ca
     with suppress(OSError, ValueError):
         return [float(value) for value in json.loads(path.read_text())]
     found = []
-    for image in images:
-        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / PEAK
-        found.append(_OF[measure](pixels).item())
+    for image_name, image in images:
+        with measuring(image_name):
+            pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / PEAK
+            found.append(_OF[measure](pixels).item())
     with suppress(OSError), whole(path) as temporary:
         temporary.write_text(json.dumps(found))
     return found

@@ -12,6 +12,7 @@ from torch import Tensor
 from unseen.complexity.compression import compression
 from unseen.complexity.gradients import gradient_entropy
 from unseen.complexity.learned import Budget, Degrade, Patches, change, code_length, content
+from unseen.complexity.naming import measuring
 from unseen.complexity.record import MEASURES, CodeLength, Survey
 from unseen.complexity.spectrum import spectral_slope
 from unseen.complexity.structural import grain, structural
@@ -25,7 +26,7 @@ Progress = Callable[[str, int, int], None]
 LAYERS = 24
 """How many layers of a degradation are drawn and measured."""
 
-_TOGETHER = 8  # images of one size measured at once
+_PIXELS = 2**19  # of images of one size, measured at once: eight of 256 x 256; at least one image
 
 
 @one_thread()
@@ -33,23 +34,29 @@ def measured(images: Iterable[tuple[str, Tensor]]) -> pd.DataFrame:
     """The `table` of a `Survey`: a line per image, given by name, (c, h, w) in [0, 1], of any sizes, one at a time."""
     lines = []
     for (height, width), group in groupby(images, key=lambda pair: pair[1].shape[-2:]):
-        while some := list(islice(group, _TOGETHER)):
-            together = torch.stack([image for _, image in some])
-            scales = structural(together)
-            found = {
-                "compression": compression(together),
-                "structural": scales.sum(1),
-                "grain": grain(scales),
-                "spectral_slope": spectral_slope(together),
-                "gradient_entropy": gradient_entropy(together),
-                **{f"scale_{2**k}": scales[:, k] for k in range(scales.shape[1])},
-            }
+        while some := list(islice(group, max(1, _PIXELS // (height * width)))):
+            with measuring(_named([name for name, _ in some])):
+                together = torch.stack([image for _, image in some])
+                scales = structural(together)
+                found = {
+                    "compression": compression(together),
+                    "structural": scales.sum(1),
+                    "grain": grain(scales),
+                    "spectral_slope": spectral_slope(together),
+                    "gradient_entropy": gradient_entropy(together),
+                    **{f"scale_{2**k}": scales[:, k] for k in range(scales.shape[1])},
+                }
             for place, (name, _) in enumerate(some):
                 values = {measure: each[place].item() for measure, each in found.items()}
                 lines.append({"image": name, "height": height, "width": width, **values})
     table = pd.DataFrame(lines)
     sides = sorted(int(name.removeprefix("scale_")) for name in map(str, table) if name.startswith("scale_"))
     return table[["image", "height", "width", *MEASURES, *(f"scale_{side}" for side in sides)]]
+
+
+def _named(images: list[str]) -> str:
+    """Images of one size, by the first of them."""
+    return images[0] if len(images) == 1 else f"{images[0]} and {len(images) - 1} more of its size"
 
 
 def survey_images(

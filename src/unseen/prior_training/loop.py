@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from unseen.backgrounds import Backgrounds
@@ -29,7 +28,16 @@ from unseen.prior_training.experiment import PriorExperiment, resolved
 from unseen.prior_training.judging import Progress, judged
 from unseen.priors.files import WEIGHTS
 from unseen.seeding import generator
-from unseen.training import LOG_EVERY, Interrupted, learning_rate, make_optimiser, stopping, using_threads, write_json
+from unseen.training import (
+    LOG_EVERY,
+    Interrupted,
+    learning_rate,
+    make_optimiser,
+    sole_use_of,
+    stopping,
+    using_threads,
+    write_json,
+)
 from unseen.training_images import FILE as FINGERPRINTS
 from unseen.types import Images
 
@@ -81,7 +89,7 @@ def train_prior(
         trainee = experiment.prior.trainee(recipe.steps, experiment.seed)
         trainee = trainee.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         trainee.mixed = recipe.precision == "mixed"
-        ending.callback(_sole_use_of(folder).release)
+        ending.enter_context(sole_use_of(folder))
         run = _Run(experiment, folder, trainee)
         run.load(device)
         write_json(folder / EXPERIMENT, {"id": experiment.id, **json.loads(experiment.model_dump_json())})
@@ -270,16 +278,6 @@ def _refuse_another(folder: Path, name: str) -> None:
         for held in (FIGURES, PICTURE, "README.md", "log.csv"):
             if (folder / held).exists():
                 raise ConfigError(f"{folder} holds a {held} already, which is not a prior's: choose another folder.")
-
-
-def _sole_use_of(folder: Path) -> FileLock:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise TrainingError(f"Another process is training in {folder}. Wait for it, or stop it.") from error
-    return lock
 
 
 class _Log:

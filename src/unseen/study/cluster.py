@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from unseen.backgrounds import Backgrounds
-from unseen.errors import ConfigError, StudyError
+from unseen.errors import ConfigError, LockError, StudyError
 from unseen.study.cells import Event, Report
 from unseen.study.cores import Sharing, check_fits, cores
 from unseen.study.jobs import Board, Job, Outcome, claimed, perform
@@ -100,13 +100,29 @@ class Machines:
         """Do the jobs, at most `workers` at a time (None: as many as Ray finds room for): what failed, by label.
 
         `folder` lies in the folder of runs: StudyError names machines that do not see it. Raises Interrupted after
-        Ctrl-C, with everything saved.
+        Ctrl-C, with everything saved, and StudyError where the cluster is lost.
         """
         if not jobs:
             return {}
         self._check(jobs, sharing, folder, tell)
+        try:
+            return self._run(jobs, workers, sharing, folder, tell)
+        except self._ray.exceptions.RayError as error:  # of the desk or the cluster: those of cells end with them
+            said = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise StudyError(
+                f"Ray lost the process that the cells report to, or the cluster itself: {said} Run the same command "
+                "again: finished cells stay finished, the others go on from their last saved state."
+            ) from error
+
+    def _run(
+        self, jobs: Sequence[Job], workers: int | None, sharing: Sharing, folder: Path, tell: Report
+    ) -> dict[str, str]:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # pyright: ignore[reportMissingImports]
+
         ray, board = self._ray, Board(jobs, tell)
-        desk = ray.remote(_Desk).options(num_cpus=0).remote()
+        # Any other machine may be lost, and the study goes on.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        desk = ray.remote(_Desk).options(num_cpus=0, scheduling_strategy=here).remote()
         running: dict[Any, Job] = {}
         asked = False
         with stopping((signal.SIGINT,)) as stop:
@@ -193,6 +209,8 @@ class Machines:
                     try:
                         locked = ray.get(task)
                     except ray.exceptions.RayError as error:
+                        if isinstance(cause := getattr(error, "cause", None), LockError):
+                            raise StudyError(f"{name} cannot run cells: {cause}") from error
                         raise StudyError(
                             f"{name} cannot run cells: {str(error).strip().splitlines()[-1]} The same version of "
                             "unseen, with the ray extra, must be installed on every machine."

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock
 
-from unseen.errors import ConfigError
+from unseen.errors import ConfigError, LockError
+from unseen.locks import taken
 from unseen.training import Interrupted
 
 FOLDER = "UNSEEN_CORES"
@@ -121,10 +122,12 @@ def share(
                 chosen = _take(folder, groups, sharing.parts, held, stop, note, "an accelerator")
             needed = "a core" if threads == 1 else f"{threads} cores"
             _take(folder, {"": [folder / f"core-{n}.lock" for n in mine]}, threads, held, stop, note, needed)
-        except (OSError, NotImplementedError) as error:
+        except (OSError, LockError) as error:
+            cause = error.__cause__ if isinstance(error, LockError) else error
             note(
                 f"The cores are not shared with other runs on this machine: no locks can be kept "
-                f"({getattr(error, 'strerror', None) or error}). Name a folder that can be written in {FOLDER}."
+                f"({getattr(cause, 'strerror', None) or error}). Name a folder that can be written, on a file system "
+                f"with locks, in {FOLDER}."
             )
         yield chosen if len(known) > 1 else None
 
@@ -143,19 +146,19 @@ def _take(
 ) -> str:  # fmt: skip
     """Lock `count` files of one group, all or none; its name. `held` lets go of them."""
     everything = hashlib.sha256("\n".join(str(path) for paths in groups.values() for path in paths).encode())
-    queue = FileLock(folder / f"queue-{everything.hexdigest()[:12]}.lock")
+    queue = folder / f"queue-{everything.hexdigest()[:12]}.lock"
     began, pause, told, first = time.monotonic(), 0.02, False, False
     with ExitStack() as queueing:
         while True:
             if stop.is_set():
                 raise Interrupted("Stopped while waiting for a free core. Run the same command again to go on.")
-            if not first and _locked(queue):
+            if not first and (place := taken(queue)) is not None:
                 first = True
-                queueing.callback(queue.release)
+                queueing.callback(place.release)
             if first:
                 for name, paths in groups.items():
-                    if len(taken := _some(paths, count)) == count:
-                        for lock in taken:
+                    if len(locks := _some(paths, count)) == count:
+                        for lock in locks:
                             held.callback(lock.release)
                         return name
             if not told and time.monotonic() - began > _PATIENCE:
@@ -165,34 +168,26 @@ def _take(
             pause = min(2 * pause, 0.5)
 
 
-def _some(paths: Sequence[Path], count: int) -> list[FileLock]:
+def _some(paths: Sequence[Path], count: int) -> list[BaseFileLock]:
     """Locks on `count` of the files, or none."""
-    taken: list[FileLock] = []
+    locks: list[BaseFileLock] = []
     try:
         for path in paths:
-            if len(taken) == count:
+            if len(locks) == count:
                 break
-            if _locked(lock := FileLock(path)):
-                taken.append(lock)
+            if (lock := taken(path)) is not None:
+                locks.append(lock)
     except BaseException:
-        _release(taken)
+        _release(locks)
         raise
-    if len(taken) < count:
-        _release(taken)
-    return taken if len(taken) == count else []
+    if len(locks) < count:
+        _release(locks)
+    return locks if len(locks) == count else []
 
 
-def _release(locks: list[FileLock]) -> None:
+def _release(locks: list[BaseFileLock]) -> None:
     for lock in locks:
         lock.release()
-
-
-def _locked(lock: FileLock) -> bool:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    return True
 
 
 def _file(key: str) -> str:

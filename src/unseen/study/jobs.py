@@ -15,9 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
-
 from unseen.errors import UnseenError
+from unseen.locks import taken
 from unseen.study.cells import BASELINES, Event, Report, judge_baselines, run_cell
 from unseen.study.cores import Sharing, share
 from unseen.study.plan import Plan
@@ -61,11 +60,8 @@ def jobs_of(todo: Plan) -> tuple[Job, ...]:
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
     """Whether this process could claim what the lock file stands for; it is given back at the end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    lock = taken(path)
+    if lock is None:
         yield False
         return
     try:
