@@ -31,7 +31,7 @@ from unseen.checkpoints import load_checkpoint, restorer
 from unseen.cli.app import progress_bar
 from unseen.cli.evaluate import Candidate, _everything, _told_apart
 from unseen.cli.train import read_experiment
-from unseen.degradations import preset
+from unseen.degradations import Mixture, preset
 from unseen.evaluation.sheet import LINE, wrapped
 from unseen.experiment import Experiment
 from unseen.images import read_image, write_image
@@ -295,9 +295,14 @@ def test_every_recipe_is_an_experiment(name: str, tmp_path: Path) -> None:
 
 def test_the_recipe_content_is_what_was_measured() -> None:
     said, study = recipes.recipe("content"), yaml.safe_load((ROOT / "studies" / "priors.yaml").read_text())
-    variant = study["variants"]["gate, three factors at once"]
+    variant = study["variants"]["gate told, three factors at once"]
     whole = {key: value for key, value in said.items() if key != "recipe"}
-    assert {**whole, **{f"recipe.{key}": value for key, value in said["recipe"].items()}} == variant
+    flat = {**whole, **{f"recipe.{key}": value for key, value in said["recipe"].items()}}
+    short, long = (Experiment.model_validate({"degradation": one.pop("degradation")}) for one in (flat, variant))
+    assert flat == variant
+    assert isinstance(short.degradation, Mixture) and isinstance(long.degradation, Mixture)
+    assert short.degradation.parts == long.degradation.parts  # written shortly there, part by part here
+    assert np.allclose(np.multiply(24, short.degradation.weights or ()), long.degradation.weights or ())
 
 
 def test_a_file_is_laid_over_a_recipe_and_options_over_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
