@@ -34,12 +34,14 @@ def test_it_starts_half_way_between_the_input_and_what_the_prior_makes_of_it() -
     assert torch.allclose(guided(gate=False)(degraded), decoded, atol=1e-6)
     assert torch.allclose(guided()(degraded), (degraded + decoded) / 2, atol=1e-6)
     assert torch.allclose(guided(gate=False, features=0.7)(degraded), decoded, atol=1e-6)
+    assert torch.allclose(guided(blocks=2)(degraded), (degraded + decoded) / 2, atol=1e-6)
+    assert torch.allclose(guided(gate=False, blocks=2)(degraded), decoded, atol=1e-6)
 
 
 def test_it_holds_and_trains_the_encoder_and_the_gate_and_nothing_of_the_decoder() -> None:
-    network, prior = guided(features=1.0), open_prior(CONFIG)
+    network, prior = guided(features=1.0, blocks=1), open_prior(CONFIG)
     before = copy.deepcopy(prior.state_dict())
-    assert {name.partition(".")[0] for name in network.state_dict()} == {"encoder", "gate", "ways"}
+    assert {name.partition(".")[0] for name in network.state_dict()} == {"encoder", "gate", "finish", "ways"}
     network(images(8, 8)).square().sum().backward()
     with torch.no_grad():
         for weight in network.parameters():

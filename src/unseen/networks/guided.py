@@ -1,13 +1,14 @@
 """A restorer that a content prior holds on the manifold of images: a trained encoder before a frozen decoder.
 
 After Hu et al., arXiv 2502.12600, who tune an encoder before the decoder of a VQGAN; the details are our reading. What
-the decoder cannot draw cannot pass, rain least of all, and neither can detail finer than the prior knows. Two ways to
-win that back: a gate that chooses, per pixel, between the image as it came and as it was decoded, and features of the
-encoder that are led past the latents into the decoder, as much as a dial says (after Zhou et al., "Towards Robust Blind
-Face Restoration with Codebook Lookup Transformer", NeurIPS 2022, Eq. 5).
+the decoder cannot draw cannot pass, rain least of all, and neither can detail finer than the prior knows. Three ways to
+win that back: a gate that chooses, per pixel, between the image as it came and as it was decoded; residual blocks that
+see both and finish what the gate made of them; and features of the encoder that are led past the latents into the
+decoder, as much as a dial says (after Zhou et al., "Towards Robust Blind Face Restoration with Codebook Lookup
+Transformer", NeurIPS 2022, Eq. 5).
 
-Checkpoints hold the encoder, the gate, the ways past and the choice of codes, never the prior: it is opened where the
-network runs, by its configuration, and must be the same then.
+Checkpoints hold the encoder, the gate, the blocks, the ways past and the choice of codes, never the prior: it is opened
+where the network runs, by its configuration, and must be the same then.
 """
 
 import copy
@@ -22,7 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from unseen.errors import ConfigError
-from unseen.networks.base import NetworkConfig
+from unseen.networks.base import Block, NetworkConfig
 from unseen.networks.codes import Codes, CodesConfig, chosen
 from unseen.networks.padding import pad_to_multiple
 from unseen.priors import Prior, PriorConfig, Tap, blank, open_prior
@@ -31,7 +32,8 @@ from unseen.types import Batch, Images
 
 class GuidedConfig(NetworkConfig):
     """`gate`: choose per pixel between the input and the decoded image, with three convolutions of `width` channels
-    that see both and their difference; without it the decoded image is the result. `features`: lead the encoder's
+    that see both and their difference; without it the decoded image is the result. `blocks`: so many residual blocks of
+    `width` channels see both and the result, and change it (None: they do not). `features`: lead the encoder's
     features into the decoder with this weight in (0, 1] (None: there is no such way; at 0 it would never learn); after
     training it is a dial between the prior (0) and fidelity. `latent`: the weight, in training, of the distance between
     the latents and those of the clean image (0.1 is our suggestion). `codes`: of a prior with a codebook, a transformer
@@ -43,6 +45,7 @@ class GuidedConfig(NetworkConfig):
     prior: PriorConfig
     gate: bool = True
     width: int = Field(default=16, ge=1, le=4096)
+    blocks: int | None = Field(default=None, ge=1, le=512)
     features: float | None = Field(default=None, gt=0, le=1)
     latent: float = Field(default=0.0, ge=0)
     codes: CodesConfig | None = None
@@ -59,8 +62,8 @@ class Guided(nn.Module):
     both images, and the choice between them, get the strongest gradients, while a gate that starts shut would not learn
     to open (its gradient falls as g (1 - g)). It may shut all the same, while the encoder has not learned to take
     anything away and the input is the better of the two nearly everywhere: then it gives every image back as it came,
-    and neither learns any more. `choice` is against that. The ways past the latents start by adding nothing. So fresh
-    weights depend on the seed in the gate's and the ways' first layers alone.
+    and neither learns any more. `choice` is against that. Blocks and ways past the latents start by adding nothing. So
+    fresh weights depend on the seed in all of these but their last layers, and nowhere else.
 
     `features` may be set at any time, to a weight in [0, 1]. Built on the meta device, nothing of the prior is read
     before the first image.
@@ -83,8 +86,11 @@ class Guided(nn.Module):
         self.ways = nn.ModuleList(map(_way, self.taps))
         self.codes = None if config.codes is None else _codes(config.codes, plan)
         self.gate = _gate(config.width) if config.gate else None
+        self.finish = None if config.blocks is None else _finish(config.width, config.blocks)
         self.first = f"encoder.{plan.first}"
         self.last = "gate.4" if config.gate else f"encoder.{plan.last}"
+        if self.finish is not None:
+            self.last = f"finish.{len(self.finish) - 1}"
         self._latents: Tensor | None = None
         self._scores: Tensor | None = None
         self._gated: tuple[Tensor, Tensor] | None = None
@@ -123,13 +129,15 @@ class Guided(nn.Module):
             decoded = prior.decode(drawn)[..., :height, :width]
         self._latents = latents if self.training and self.config.latent else None
         self._scores = scores if self.training else None
-        if self.gate is None:
-            return decoded
-        seen = torch.cat([degraded, decoded, (degraded - decoded).abs()], 1)
-        odds = self.gate(seen)
-        self._gated = (odds, decoded.detach()) if self.training and self.config.choice else None
-        share = torch.sigmoid(odds)
-        return share * degraded + (1 - share) * decoded
+        restored = decoded
+        if self.gate is not None:
+            odds = self.gate(torch.cat([degraded, decoded, (degraded - decoded).abs()], 1))
+            self._gated = (odds, decoded.detach()) if self.training and self.config.choice else None
+            share = torch.sigmoid(odds)
+            restored = share * degraded + (1 - share) * decoded
+        if self.finish is not None:
+            restored = restored + self.finish(torch.cat([degraded, decoded, restored], 1))
+        return restored
 
     def auxiliary(self, batch: Batch) -> Float[Tensor, ""] | None:
         """What is to be added to the loss of the last forward pass in training: `latent` times the mean of |latents -
@@ -199,6 +207,12 @@ def _gate(width: int) -> nn.Sequential:
     )
     _silence(gate[-1])
     return gate
+
+
+def _finish(width: int, blocks: int) -> nn.Sequential:
+    first, last = nn.Conv2d(9, width, 3, padding=1), nn.Conv2d(width, 3, 3, padding=1)
+    _silence(last)
+    return nn.Sequential(first, *(Block(width) for _ in range(blocks)), last)
 
 
 def _way(tap: Tap) -> nn.Sequential:
