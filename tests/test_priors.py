@@ -19,6 +19,7 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 from small_priors import small_chains, small_tae, small_weights
+from unseen.backgrounds import Backgrounds, BackgroundsConfig
 from unseen.errors import CheckpointError, ConfigError, UnseenError
 from unseen.images import to_bytes, write_image
 from unseen.networks import Guided, GuidedConfig, build
@@ -141,6 +142,24 @@ def test_a_prior_of_the_package_is_found_by_its_name(tmp_path: Path, monkeypatch
     assert located("small-vae") == home  # an empty folder, or one of something else, is no prior
     (tmp_path / "small-vae" / "encoder.pth").touch()
     assert located("small-vae") == Path("small-vae")
+
+
+@torch.inference_mode()
+def test_those_of_the_package_draw_what_they_have_not_been_trained_on() -> None:
+    pytest.importorskip("diffusers")
+    assert set(shipped_priors()) == {"small-vae", "small-vqgan", "small-diffusion"}
+    embedded = Backgrounds(BackgroundsConfig(part="test"))
+    clean = torch.stack([torch.from_numpy(embedded.image(index)[:96, :96].copy()) for index in range(4)])
+    clean = clean.permute(0, 3, 1, 2) / 255
+
+    def psnr(found: torch.Tensor) -> float:
+        return -10 * (found.clamp(0, 1) - clean).square().mean().log10().item()
+
+    for name, least in (("small-vae", 27), ("small-vqgan", 22)):
+        assert psnr(open_prior(PriorConfig(source=name)).reconstruct(clean)) > least, name
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    denoised = open_denoiser(DenoiserConfig(source="small-diffusion")).denoise(noisy, torch.full((4,), 0.1))
+    assert psnr(denoised) > psnr(noisy) + 5
 
 
 def test_a_prior_whose_files_have_changed_is_read_again(tmp_path: Path) -> None:
