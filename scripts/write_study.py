@@ -10,7 +10,7 @@ from pathlib import Path
 
 from unseen.report.page import write_report
 from unseen.study.record import read_study
-from unseen.study.run import ceiling_notes, leak_notes, plan, write_study
+from unseen.study.run import ceiling_notes, leak_notes, noted, plan, write_study
 from unseen.study.study import load_study
 
 
@@ -21,7 +21,8 @@ def main() -> None:
     given = parser.parse_args()
     study = load_study(given.study)
     todo = plan(study, given.runs)
-    notes = (*leak_notes(todo, True), *ceiling_notes(todo, lambda event: None))
+    if (notes := noted(todo)) is None:
+        notes = (*leak_notes(todo, True), *ceiling_notes(todo, lambda event: None))
     write_study(todo, f"unseen study run {given.study} --runs {given.runs}", notes)
     record = read_study(given.runs, study.name)
     page = write_report(record, given.runs / "studies" / study.name / "report")

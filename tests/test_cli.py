@@ -295,7 +295,7 @@ def test_every_recipe_is_an_experiment(name: str, tmp_path: Path) -> None:
 
 def test_the_recipe_content_is_what_was_measured() -> None:
     said, study = recipes.recipe("content"), yaml.safe_load((ROOT / "studies" / "priors.yaml").read_text())
-    variant = study["variants"]["gate told, three factors at once"]
+    variant = study["variants"]["gate and blocks, three factors at once"]
     whole = {key: value for key, value in said.items() if key != "recipe"}
     flat = {**whole, **{f"recipe.{key}": value for key, value in said["recipe"].items()}}
     short, long = (Experiment.model_validate({"degradation": one.pop("degradation")}) for one in (flat, variant))

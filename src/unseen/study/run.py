@@ -57,7 +57,7 @@ def run_study(
     with cluster.joined(ray) as machines:
         todo = plan(study, runs) if machines is None else machines.plan(study, runs, sharing)
         missing = todo.missing
-        notes = None if missing else _noted(todo)
+        notes = None if missing else noted(todo)
         if notes is None:
             notes = (*leak_notes(todo, allow_leaks), *ceiling_notes(todo, tell))
         write_study(todo, command, notes)
@@ -132,7 +132,7 @@ def ceiling_notes(todo: Plan, tell: Report) -> tuple[str, ...]:
         return tuple(map(note, priors.values()))
 
 
-def _noted(todo: Plan) -> tuple[str, ...] | None:
+def noted(todo: Plan) -> tuple[str, ...] | None:
     """What this study has noted of these cells before this judge: then it is not looked through again. None where it
     has not, because what has that name was another study."""
     with suppress(OSError, ValueError, KeyError, TypeError):
