@@ -191,16 +191,16 @@ def train(
             drawn = [*samples.indices(step)] * (1 if twins is None else 2)
             degraded = batch.degraded if twins is None else torch.cat((batch.degraded, twins.degraded))
             degraded = degraded.contiguous(memory_format=torch.channels_last)
-            with (
-                regulariser.drawing(drawn),
-                torch.autocast(fabric.device.type, torch.bfloat16, enabled=recipe.precision == "mixed"),
-            ):
+            mixed = torch.autocast(fabric.device.type, torch.bfloat16, enabled=recipe.precision == "mixed")
+            with regulariser.drawing(drawn), mixed:
                 restored = model(degraded)
             if same is None or twins is None:
-                loss = recipe.loss(restored, batch)
+                with mixed:  # a prior in the loss is a network too; all else in it stays fp32
+                    loss = recipe.loss(restored, batch)
             else:
                 one, other = restored.chunk(2)
-                loss = (recipe.loss(one, batch) + recipe.loss(other, twins)) / 2
+                with mixed:
+                    loss = (recipe.loss(one, batch) + recipe.loss(other, twins)) / 2
                 loss = loss + same(one, other, None if regulariser.features is None else regulariser.features.chunk(2))
             if hasattr(network, "auxiliary"):
                 seen = batch if twins is None else replace(batch, clean=torch.cat((batch.clean, twins.clean)))
