@@ -23,6 +23,8 @@ class Consistency(Frozen):
     """Two renderings of one clean patch, degraded by different draws, must give the same: what tells them apart is the
     degradation. Weights of two terms beside the loss, which is then the mean of both renderings': `output`, the mean
     |f(O) - f(O')|, and `features`, that of what enters the last layer, in units of its own mean absolute value.
+    `features` is for networks whose last layer draws the image: before one that draws what is to be taken away lies the
+    degradation, and made the same for both it is nothing (docs/controls.md).
 
     A step costs twice. Our own reading of decoupled representation, near to the consistency of semi-supervised learning
     (Sajjadi, Javanmardi, Tasdizen, NeurIPS 2016).
