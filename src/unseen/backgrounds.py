@@ -166,11 +166,8 @@ class BackgroundsConfig(Frozen):
             return any(part.shares_images_with(other) for part in self.parts)
         if other.parts is not None:
             return any(self.shares_images_with(part) for part in other.parts)
-        if self.source != other.source:
-            folders = _is_folder(self) and _is_folder(other)
-            place = _place(self.source) if folders else None
-            if place is None or place != _place(other.source):
-                return False
+        if not same_pool(self, other):
+            return False
         if {self.part, other.part} == {"train", "validation"} and self.validation == other.validation:
             return _is_folder(self) and self.holdout != other.holdout
         return _side(self) == _side(other) or (_is_folder(self) and self.holdout != other.holdout)
@@ -389,10 +386,11 @@ def _smoothed(patches: Float[Tensor, "b 3 h w"], sigma: float, margin: int) -> F
 
 
 def same_pool(one: BackgroundsConfig, other: BackgroundsConfig) -> bool:
-    """Whether both choose from the same images, of the same source or folder."""
-    if _is_folder(one) and _is_folder(other):
-        return one.source == other.source or (_place(one.source) or one) == _place(other.source)
-    return one.source == other.source
+    """Whether both are of the same source: by its name, or by where its folder lies."""
+    if one.source == other.source:
+        return True
+    place = _place(one.source) if _is_folder(one) and _is_folder(other) else None
+    return place is not None and place == _place(other.source)
 
 
 def _shared_out(config: BackgroundsConfig) -> list[BackgroundsConfig]:
